@@ -1,0 +1,1 @@
+"""Members: models that answer, and adapters that make members of foreign models."""

@@ -1,0 +1,131 @@
+"""One ONNX graph for several members: a single pass over the encoder, shared by all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from conjoin.errors import NotExportableError
+from conjoin.graph.builder import Graph
+from conjoin.graph.session import Session
+from conjoin.outputs import Output, Probabilities, Quantiles, Values
+
+if TYPE_CHECKING:
+    from conjoin.contracts import Batch, Card, Column
+    from conjoin.outputs import Array
+
+FLOAT, STRING, DOUBLE = 1, 8, 11
+"""Element types of ONNX."""
+
+ELEMENT = {"probabilities": FLOAT, "values": DOUBLE, "quantiles": DOUBLE}
+"""Kinds that have an ONNX form, with the element type of their tensor."""
+
+
+class Emitter(Protocol):
+    """A member with an ONNX form: a card and `emit`."""
+
+    @property
+    def card(self) -> Card:
+        """What is known of the member without running it."""
+
+    def emit(self, graph: Graph, /) -> str:
+        """Add this member's nodes; returns the name of its output tensor."""
+
+
+def compiled(members: Mapping[str, Emitter]) -> Compiled:
+    """One graph for these members. Raises NotExportableError where a kind has no ONNX form."""
+    for name, member in members.items():
+        if member.card.kind not in ELEMENT:
+            raise NotExportableError(
+                f"member {name!r} answers {member.card.kind}; only {', '.join(ELEMENT)} have an ONNX form"
+            )
+    return Compiled(dict(members))
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """Several members as one graph, built when it is first run. Made by `compiled`."""
+
+    members: Mapping[str, Emitter]
+
+    @property
+    def model(self) -> Any:
+        """The graph as a ModelProto: one output for each member, under its name."""
+        return self._build()[0]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The input columns that the graph reads."""
+        return self._loaded[1]
+
+    def outputs(self, batch: Batch) -> dict[str, Output]:
+        """What each member answers, by name. Raises ColumnError where columns are missing or do not fit."""
+        from conjoin.tables import conform
+
+        session, columns = self._loaded
+        feeds = conform(batch, columns)
+        n = len(next(iter(feeds.values())))
+        if n == 0:
+            return {name: _wrap(_nothing(m.card), m.card) for name, m in self.members.items()}
+        arrays = session.run(feeds)
+        return {name: _wrap(a, m.card) for (name, m), a in zip(self.members.items(), arrays, strict=True)}
+
+    @cached_property
+    def _loaded(self) -> tuple[Session, tuple[Column, ...]]:
+        model, columns = self._build()
+        return Session(model.SerializeToString()), columns
+
+    def _build(self) -> tuple[Any, tuple[Column, ...]]:
+        graph = Graph()
+        for name, member in self.members.items():
+            graph.output(f"out:{name}", member.emit(graph), ELEMENT[member.card.kind])
+        return graph.build(), graph.columns
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"members": self.members}  # a running session stays in its process
+
+
+def export_model(member: Emitter) -> Any:
+    """The member as a ModelProto that runs anywhere onnxruntime runs.
+
+    Outputs: `probabilities` (n, K) float and `label` (n,) string, or `values` (n, 1) double, or `quantiles`
+    (n, Q) double. Inputs: one (n, 1) tensor per column. The model's metadata holds `name`, `kind`, `columns`,
+    `classes` and `levels` as JSON. Raises NotExportableError.
+    """
+    card = member.card
+    if card.kind not in ELEMENT:
+        raise NotExportableError(f"{card.name!r} answers {card.kind}, which has no ONNX form")
+    graph = Graph()
+    tensor = member.emit(graph)
+    graph.output(card.kind, tensor, ELEMENT[card.kind])
+    if card.kind == "probabilities":
+        names = graph.const(np.array(card.classes, dtype=object))
+        best = graph.op("ArgMax", tensor, axis=1, keepdims=0)
+        graph.output("label", graph.op("Gather", names, best, axis=0), STRING)
+    return graph.build(
+        {
+            "name": card.name,
+            "kind": card.kind,
+            "columns": json.dumps([{"name": c.name, "type": c.type, "shape": list(c.shape)} for c in graph.columns]),
+            "classes": json.dumps(list(card.classes)),
+            "levels": json.dumps(list(card.levels)),
+        }
+    )
+
+
+def _wrap(array: Array, card: Card) -> Output:
+    if card.kind == "probabilities":
+        return Probabilities(array, card.classes)
+    if card.kind == "quantiles":
+        return Quantiles(array, card.levels)
+    return Values(array[:, 0] if array.shape[1] == 1 else array)
+
+
+def _nothing(card: Card) -> Array:
+    width = {"probabilities": len(card.classes), "quantiles": len(card.levels)}.get(card.kind, 1)
+    return np.zeros((0, width), dtype=np.float32 if card.kind == "probabilities" else np.float64)
