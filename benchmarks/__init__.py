@@ -1,0 +1,1 @@
+"""Measurements against named peers, each with the table that it last produced."""
