@@ -10,8 +10,8 @@
 | masks         | a label or probability per pixel    | values (n, *spatial) |
 | texts         | a string, with a score              | texts (n,) of str, scores (n,) |
 | ranking       | items with scores, best first       | ids (t,), scores (t,), offsets (n + 1,) |
-| boxes         | regions with class and score        | coords (t, 2 | 4 | 6), scores (t,), codes (t,), offsets |
-| spans         | stretches of text with class, score | starts (t,), ends (t,), scores (t,), codes (t,), offsets |
+| boxes         | regions with class and score        | coords (t, 2 | 4 | 6), scores, codes (t,), offsets |
+| spans         | stretches of text with class, score | starts (t,), ends (t,), scores, codes (t,), offsets |
 
 Every kind has `answered (n,) bool`: False where the member skipped the row. `pack` gives named arrays plus
 JSON, `unpack` is its inverse: the only codec, for disk, wire and cache alike.
