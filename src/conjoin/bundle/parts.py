@@ -1,0 +1,57 @@
+"""The table of parts: which class a type name in a bundle stands for. A bundle can make nothing else."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, cast
+
+from conjoin.errors import BundleError, NotExportableError, listed
+
+if TYPE_CHECKING:
+    from conjoin.contracts import Storable
+
+PARTS: dict[str, str] = {
+    "portable": "conjoin.members.portable:Portable",
+    "trees": "conjoin.graph.trees:Trees",
+}
+"""Type name -> "module:Class". Names stay for ever; a class may move."""
+
+ONNX_ARRAYS: dict[str, str] = {}
+"""Type name -> the array of bytes that is an ONNX model; it gets a file of its own and is checked as one."""
+
+_NAMES = {target: name for name, target in PARTS.items()}
+
+
+def type_of(part: object) -> str:
+    """The type name of a part. Raises NotExportableError where its class is not in the table."""
+    name = _NAMES.get(f"{type(part).__module__}:{type(part).__qualname__}")
+    if name is None:
+        raise NotExportableError(
+            f"a {type(part).__qualname__} has no place in a bundle; "
+            f"parts that have one: {listed(PARTS, most=40)}"
+        )
+    return name
+
+
+def class_of(name: str) -> type[Storable]:
+    """The class of a type name. Raises BundleError where the table lacks it."""
+    target = PARTS.get(name)
+    if target is None:
+        raise BundleError(
+            f"the bundle holds a part of type {name[:80]!r}, which this conjoin does not know; "
+            "a later conjoin may (pip install -U conjoin)"
+        )
+    module, _, cls = target.partition(":")
+    return cast("type[Storable]", getattr(importlib.import_module(module), cls))
+
+
+def storable(part: object, name: str) -> Storable:
+    """The part itself, or its stored form. `name` is for messages. Raises NotExportableError."""
+    if f"{type(part).__module__}:{type(part).__qualname__}" in _NAMES:
+        return cast("Storable", part)
+    return _converted(part, name)
+
+
+def _converted(part: Any, name: str) -> Storable:
+    type_of(part)
+    raise NotExportableError(name)
