@@ -1,0 +1,1 @@
+"""Training: features, folds, learners, the portfolio."""
