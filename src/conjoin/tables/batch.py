@@ -32,10 +32,10 @@ def batch_of(data: Any) -> dict[str, Array]:
     lists or, for one row, scalars; a 2-D array (columns x0, x1, ...); a list of rows as mappings.
 
     Integers and floats stay what they are (an integer column with gaps becomes float with NaN); texts,
-    categories, bytes, and columns of mixed types become object arrays of str with None where missing; booleans
-    stay, with gaps they become "True", "False" and None; dates become datetime64, in UTC where they had a time
-    zone; durations become seconds; decimals become float. Integers beyond 2**53 that float64 could not tell
-    apart become text, with a TableWarning: they are names, not amounts.
+    categories, bytes, and columns of mixed types become object arrays of str with None where missing;
+    booleans stay, with gaps they become "True", "False" and None; dates become datetime64, in UTC where they
+    had a time zone; durations become seconds; decimals become float. Integers beyond 2**53 that float64 could
+    not tell apart become text, with a TableWarning: they are names, not amounts.
 
     Raises ColumnError on doubled names, unequal lengths and columns that hold no values of a table.
 
@@ -100,9 +100,8 @@ def _of_array(data: Array) -> dict[str, Array]:
 def _of_rows(rows: Sequence[Any]) -> dict[str, Array]:
     odd = next((i for i, r in enumerate(rows) if not isinstance(r, Mapping)), None)
     if odd is not None:
-        raise InputError(
-            f"a list of rows needs a mapping (name -> value) per row; row {odd} is a {type(rows[odd]).__name__}"
-        )
+        given = type(rows[odd]).__name__
+        raise InputError(f"a list of rows needs a mapping (name -> value) per row; row {odd} is a {given}")
     names = dict.fromkeys(k for row in rows for k in row)
     return _of_mapping({n: [row.get(n) for row in rows] for n in names})
 
@@ -153,7 +152,7 @@ def _sequence(values: Any, name: str) -> Array:
         out = np.empty(len(values), dtype=object)
         out[:] = values
         return out
-    if isinstance(values, np.generic) or np.ndim(values) == 0 and _plain(values):
+    if isinstance(values, np.generic) or (np.ndim(values) == 0 and _plain(values)):
         raise ColumnError(f"column {name!r} is one value while other columns hold several: wrap it in a list")
     import narwhals as nw
 
@@ -172,7 +171,7 @@ def _unmask(values: Any) -> Array:
         return cast("Array", values.data)
     if values.dtype.kind == "M":
         return cast("Array", np.where(mask, np.datetime64("NaT"), values.data))
-    if values.dtype.kind == "f" or values.dtype.kind in "iu" and np.abs(values).max() <= EXACT:
+    if values.dtype.kind == "f" or (values.dtype.kind in "iu" and np.abs(values).max() <= EXACT):
         return cast("Array", np.where(mask, np.nan, values.data))
     return cast("Array", np.where(mask, None, values.data.astype(object)))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from conjoin.contracts import Batch, Column, ColumnType
 from conjoin.tables.conform import number_of, seconds_of
 from conjoin.tables.words import GONE, GONE_NUMBER
@@ -24,10 +22,10 @@ TEXT_WORDS = 2.5
 def columns_of(batch: Batch) -> tuple[Column, ...]:
     """The columns of a batch with their types, in its order.
 
-    boolean: bool arrays, and texts that are all true or false. number: other numeric arrays, and texts that are
-    all numbers but for words that mean "missing", such as "?" (texts that are numbers throughout stay
-    categories: somebody wanted them to be texts). date: datetime64, and texts that are all ISO dates. text: many
-    distinct texts of several words. category: all other texts. tensor: arrays with more than one axis.
+    boolean: bool arrays, and texts that are all true or false. number: other numeric arrays, and texts that
+    are all numbers but for words that mean "missing", such as "?" (texts that are numbers throughout stay
+    categories: somebody wanted them to be texts). date: datetime64, and texts that are all ISO dates. text:
+    many distinct texts of several words. category: all other texts. tensor: arrays with more than one axis.
 
     >>> [c.type for c in columns_of({"a": np.arange(3), "b": np.array(["x", None, "y"], dtype=object)})]
     ['number', 'category']

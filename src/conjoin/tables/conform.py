@@ -26,8 +26,8 @@ def conform(batch: Any, columns: Iterable[Column]) -> dict[str, Array]:
     """The feeds of a graph with these columns: name -> array (n, 1), (n, *shape) for a tensor.
 
     batch: a mapping of arrays, lists or scalars (a scalar is one row), or anything that `batch_of` takes.
-    Other columns are ignored. Numbers and booleans become float64 with NaN, categories and texts become str with
-    "" where missing, dates become int64 seconds since 1970 with the least int64 where missing.
+    Other columns are ignored. Numbers and booleans become float64 with NaN, categories and texts become str
+    with "" where missing, dates become int64 seconds since 1970 with the least int64 where missing.
 
     Columns of another type than asked for are read where that is possible without loss: texts that spell
     numbers, dates or booleans; numbers and booleans as categories (3, 3.0, "3" and "3.0" are one category);
@@ -35,10 +35,12 @@ def conform(batch: Any, columns: Iterable[Column]) -> dict[str, Array]:
 
     Raises ColumnError on a missing column, on unequal lengths, and on a value that cannot be read.
 
-    >>> conform({"age": ["31", ""], "job": ["cook", None]}, [Column("age", "number"), Column("job", "category")])
-    {'age': array([[31.],
-           [nan]]), 'job': array([['cook'],
-           ['']], dtype=object)}
+    >>> conform({"age": ["31", ""]}, [Column("age", "number")])["age"]
+    array([[31.],
+           [nan]])
+    >>> conform({"job": ["cook", None]}, [Column("job", "category")])["job"]
+    array([['cook'],
+           ['']], dtype=object)
     """
     table: Mapping[str, Any] = batch if isinstance(batch, Mapping) else batch_of(batch)
     feeds: dict[str, Array] = {}
@@ -61,7 +63,9 @@ def _missing(table: Mapping[str, Any], columns: Iterable[Column]) -> NoReturn:
     gone = [n for n in wanted if n not in table]
     hint = nearest(gone[0], [k for k in there if k not in wanted])
     what = f"column {gone[0]!r} is" if len(gone) == 1 else f"columns {listed(map(repr, gone))} are"
-    raise ColumnError(f"{what} missing; needed are {listed(wanted)}; there are {listed(there) or 'none'}{hint}")
+    raise ColumnError(
+        f"{what} missing; needed are {listed(wanted)}; there are {listed(there) or 'none'}{hint}"
+    )
 
 
 def _flat(values: Any, name: str) -> list[Any]:
@@ -226,8 +230,8 @@ _DATE = re.compile(
 def seconds_of(text: str) -> int | None:
     """Seconds since 1970 of a date such as 2024-03-01, 2024/3/1, 1.3.2024, 2024-03-01T12:30:00+01:00.
 
-    A word that means "missing" gives `MISSING_DATE`, anything else None. Dates with slashes that begin with the
-    day or the month are not read, because nobody can tell which it is.
+    A word that means "missing" gives `MISSING_DATE`, anything else None. Dates with slashes that begin with
+    the day or the month are not read, because nobody can tell which it is.
     """
     text = text.strip()
     if text in GONE_NUMBER:

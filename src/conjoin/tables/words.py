@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-GONE = frozenset({"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "Null", "null", "None"})
+GONE = frozenset(
+    {"", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "Null", "null", "None"}
+)
 """Texts that mean "missing" in an input column of any type (the same ones that pandas takes so)."""
 
 GONE_NUMBER = GONE | {"?", "-", "na", "none", "NAN", "NONE", "N/a", "#N/A N/A", "#NA"}
