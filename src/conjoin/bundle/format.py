@@ -24,6 +24,8 @@ FORMAT = 1
 DOCUMENT = "conjoin.json"
 ARRAYS = "arrays.safetensors"
 README = "README.md"
+SUFFIXES = (".safetensors", ".onnx", ".md")
+"""What the names of a bundle's files end with, beside conjoin.json."""
 
 MAX_DOCUMENT = 64 * 2**20
 """Bytes of conjoin.json."""
@@ -187,10 +189,10 @@ def _expect(found: Any, types: Mapping[str, type], where: str = DOCUMENT) -> Non
 
 
 def _file(name: str, record: Any) -> FileRecord:
-    if not _FILE_NAME.fullmatch(name) or name == DOCUMENT:
+    if not _FILE_NAME.fullmatch(name) or not name.endswith(SUFFIXES):
         raise BundleError(
-            f"the bundle lists a file {name[:80]!r}; names are letters, digits, '_', '-' and '.', "
-            "inside the bundle's own folder"
+            f"the bundle lists a file {name[:80]!r}; files lie in the bundle's own folder, their names are "
+            f"letters, digits, '_', '-' and '.', and end with {', '.join(SUFFIXES)}"
         )
     _expect(record, {"bytes": int, "sha256": str}, f"file {name!r}")
     if not _whole(record["bytes"]) or not _SHA256.fullmatch(record["sha256"]):

@@ -12,11 +12,18 @@ if TYPE_CHECKING:
 
 PARTS: dict[str, str] = {
     "portable": "conjoin.members.portable:Portable",
+    "onnx": "conjoin.members.onnx:OnnxMember",
+    "encoder": "conjoin.graph.encoder:Encoder",
+    "dense_view": "conjoin.graph.dense:DenseView",
     "trees": "conjoin.graph.trees:Trees",
+    "linear": "conjoin.graph.linear:Linear",
+    "neighbours": "conjoin.graph.neighbours:Neighbours",
+    "average": "conjoin.graph.average:Average",
+    "network": "conjoin.fusion.network_weights:NetworkWeights",
 }
 """Type name -> "module:Class". Names stay for ever; a class may move."""
 
-ONNX_ARRAYS: dict[str, str] = {}
+ONNX_ARRAYS: dict[str, str] = {"onnx": "model"}
 """Type name -> the array of bytes that is an ONNX model; it gets a file of its own and is checked as one."""
 
 _NAMES = {target: name for name, target in PARTS.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,13 +17,16 @@ from conjoin.bundle.place import check_file, check_place, write_file, write_fold
 from conjoin.bundle.readme import readme
 from conjoin.contracts import ExportableMember
 from conjoin.errors import NotExportableError
+from conjoin.graph.encoder import Encoder
 
 if TYPE_CHECKING:
-    from conjoin.contracts import Card, Member, Storable
+    from conjoin.contracts import Card, Column, Member, Storable
     from conjoin.outputs import Array
 
 SECTIONS = ("scores", "choice", "plan", "data", "versions")
 """What of the root card's provenance has a place of its own in the document; the rest is `provenance`."""
+MOST_CATEGORIES = 50
+"""Categories of a column that the document shows."""
 
 
 def save(member: Member[Any], path: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -58,7 +61,7 @@ def pack(member: Member[Any]) -> dict[str, bytes]:
     card = member.card
     packed = _pack_parts(member, card.name)
     document: dict[str, Any] = {"format": FORMAT, "written_by": f"conjoin {_version()}"}
-    document |= _card(card)
+    document |= _card(card, packed.levels())
     document["members"] = packed.tree(0)
     document["fuser"] = packed.fuser()
     provenance = {k: finite(v) for k, v in card.provenance.items()}
@@ -75,14 +78,11 @@ def pack(member: Member[Any]) -> dict[str, bytes]:
     return {**files, DOCUMENT: dump({**document, "digest": digest_of(document)})}
 
 
-def _card(card: Card) -> dict[str, Any]:
+def _card(card: Card, levels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {
         "name": card.name,
         "kind": card.kind,
-        "columns": [
-            {"name": c.name, "type": c.type} | ({"shape": list(c.shape)} if c.shape else {})
-            for c in card.columns
-        ],
+        "columns": [_column(c, levels.get(c.name)) for c in card.columns],
         "classes": list(card.classes),
         "levels": list(card.levels),
         "deterministic": card.deterministic,
@@ -94,6 +94,15 @@ def _card(card: Card) -> dict[str, Any]:
             "price_per_1000": card.cost.price_per_1000,
         },
     }
+
+
+def _column(column: Column, levels: Sequence[str] | None) -> dict[str, Any]:
+    shown: dict[str, Any] = {"name": column.name, "type": column.type}
+    if column.shape:
+        shown["shape"] = list(column.shape)
+    if levels is not None:
+        shown |= {"categories": list(levels[:MOST_CATEGORIES]), "categories_in_all": len(levels)}
+    return shown
 
 
 def finite(value: Any) -> Any:
@@ -161,6 +170,11 @@ class _Packed:
                 row |= {"bytes": self._own(child), "cpu_seconds_per_row": card.cost.cpu_seconds_per_row}
                 found.append({**row, "members": self.tree(child)})
         return found
+
+    def levels(self) -> dict[str, Sequence[str]]:
+        """The categories of columns, as the encoders know them."""
+        encoders = [p for p in self.parts if isinstance(p, Encoder)]
+        return {c.column.name: [v for v in c.levels if v] for e in encoders for c in e.categories}
 
     def fuser(self) -> dict[str, Any] | None:
         """The root's fuser, where it has one."""
