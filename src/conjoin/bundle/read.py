@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from conjoin.bundle import coding, tensors
-from conjoin.bundle.foreign import check_model
 from conjoin.bundle.format import (
     DOCUMENT,
     MAX_BYTES,
     Document,
     PartRecord,
+    file_error,
     read_bounded,
     read_document,
     strangers,
@@ -56,7 +56,19 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Member[
 
 
 def _load_onnx(path: Path, max_bytes: int) -> Member[Any]:
-    raise FileError(str(path))
+    from conjoin.members.onnx import onnx_member
+    from conjoin.members.wrapped import Given
+
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise FileError(
+                f"{str(path)!r} has {size} bytes; at most {max_bytes} are read (load(max_bytes=...))"
+            )
+        raw = path.read_bytes()
+    except OSError as error:
+        raise file_error(error, path, "read") from error
+    return onnx_member(raw, Given(name=path.stem))
 
 
 def _read_files(folder: Path, document: Document, max_bytes: int) -> dict[str, bytes]:
@@ -92,8 +104,6 @@ class _Arrays:
         for name, raw in files.items():
             if name.endswith(".safetensors"):
                 self._tensors |= tensors.load(raw, name)
-            elif name.endswith(".onnx"):
-                check_model(raw, name)
 
     def array(self, record: Mapping[str, Any], onnx: bool) -> Array:
         """The array of a record. Raises BundleError."""
