@@ -43,8 +43,8 @@ _MASKS = 1 << 20  # numbers drawn once for dropout; steps read them from random 
 class Recipe:
     """How a network is built and trained. The defaults suit tables of a hundred to a hundred thousand rows.
 
-    hidden: widths of the layers. members: networks trained as one. bins: piecewise-linear bins of each feature
-    with more than two values (None: 10 for classes, else 32; 0: no bins), fewer where there are many features.
+    hidden: widths of the layers. members: networks trained as one. bins: piecewise-linear bins of each
+    feature with more than two values (None: 10 for classes, else 32; 0: no bins), fewer where there are many.
     batch: rows of a step (None: 32 to 256, by the number of rows). epochs: passes over the rows (None: 30,
     more on small tables). learning_rate: of Adam, for weights divided by sqrt(inputs) (None: 0.03, 0.1 from
     8,000 rows). flat: share of the steps before the cosine descent of the rate. weight_decay: decoupled.
