@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -49,7 +49,7 @@ def conform(batch: Any, columns: Iterable[Column]) -> dict[str, Array]:
         try:
             values = table[name]
         except KeyError:
-            _missing(table, columns)
+            raise missing_columns([c.name for c in columns], table) from None
         feeds[name] = _FEEDS[column.type](values, column)
     lengths = set(map(len, feeds.values()))
     if len(lengths) > 1:
@@ -57,13 +57,13 @@ def conform(batch: Any, columns: Iterable[Column]) -> dict[str, Array]:
     return feeds
 
 
-def _missing(table: Mapping[str, Any], columns: Iterable[Column]) -> NoReturn:
-    wanted = [c.name for c in columns]
+def missing_columns(wanted: Sequence[str], table: Iterable[str]) -> ColumnError:
+    """The error that says which of the wanted columns a table lacks, and which it has."""
     there = [str(k) for k in table]
-    gone = [n for n in wanted if n not in table]
+    gone = [n for n in wanted if n not in there]
     hint = nearest(gone[0], [k for k in there if k not in wanted])
     what = f"column {gone[0]!r} is" if len(gone) == 1 else f"columns {listed(map(repr, gone))} are"
-    raise ColumnError(
+    return ColumnError(
         f"{what} missing; needed are {listed(wanted)}; there are {listed(there) or 'none'}{hint}"
     )
 
@@ -182,7 +182,7 @@ def _texts(values: Any, column: Column) -> Array:
 def _text(value: Any) -> str:
     if type(value) is not str:
         return name_of(value)
-    return "" if value in GONE else value
+    return "" if value in GONE else " ".join(value.split())
 
 
 def _dates(values: Any, column: Column) -> Array:
