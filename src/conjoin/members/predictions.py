@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from conjoin.contracts import Batch, Storable
     from conjoin.outputs import Array, Json
 
+_NUMBERS = np.zeros(0)
 _BRACKETS = re.compile(r"^(?P<stem>.*)\[(?P<inside>.*)\]$")
 
 
@@ -133,9 +134,14 @@ def output_of(batch: Batch, given: Given, *, key: str | None = None) -> Output:
     Columns written by `output.columns(name)` are read back: `p[no]`, `p[yes]` are probabilities of the
     classes no and yes, `q[0.1]`, `q[0.9]` quantiles. Otherwise a single column of numbers is values, a
     single column of text is labels, and several columns of numbers are probabilities of classes
-    with the columns' names. A row whose numbers are all missing is unanswered. Raises InputError where the columns fit no kind.
+    with the columns' names. A row whose numbers are all missing is unanswered.
+    A text column "label" beside others is left out.
+
+    Raises InputError where the columns fit no kind.
     """
     data = {n: a for n, a in batch.items() if n != key}
+    if len(data) > 1 and given.kind != "labels" and data.get("label", _NUMBERS).dtype.kind in "OU":
+        del data["label"]
     if not data:
         raise InputError("the predictions have no columns besides their key")
     inside = _inside(list(data))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from conjoin.contracts import Card, Column, ColumnType
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def class_names(classes: Sequence[object]) -> tuple[str, ...]:
-    """Names of classes, spelled as in tables: 1 and 1.0 are "1"."""
-    return tuple(name_of(c) or str(c) for c in classes)
+    """Names of classes: text stays, 1 and 1.0 are "1"."""
+    return tuple(c if isinstance(c, str) else name_of(c) or str(c) for c in classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class Wrapped:
     """
 
     card: Card
-    answer: Callable[[Batch], Any]
-    export: Callable[[Graph], str] | None = None
+    answer: Callable[[Batch], Any] = field(repr=False)
+    export: Callable[[Graph], str] | None = field(default=None, repr=False)
 
     def predict(self, batch: Batch, /) -> Output:
         """One answer for each row. Raises ColumnError, and MemberError where the model fails."""
