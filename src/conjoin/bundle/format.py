@@ -110,7 +110,8 @@ def read_document(folder: Path) -> Document:
 def parse(raw: bytes, what: str) -> Mapping[str, Any]:
     """JSON from somebody else: an object, with bounded nesting, finite numbers and no doubled keys."""
     try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_pairs, parse_constant=_constant)
+        text = raw.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant, parse_int=_integer)
     except UnicodeDecodeError as error:
         raise BundleError(f"{what} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     except RecursionError as error:
@@ -129,6 +130,12 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [k for k, _ in pairs]
         raise ValueError(f"doubled keys {listed(sorted({k for k in names if names.count(k) > 1}))}")
     return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > 20:
+        raise ValueError(f"a whole number of {len(digits)} digits")
+    return int(digits)
 
 
 def _constant(name: str) -> Any:

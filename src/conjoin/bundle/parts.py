@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from conjoin.contracts import Storable
 
 PARTS: dict[str, str] = {
+    "ensemble": "conjoin.compose.ensemble:Ensemble",
     "portable": "conjoin.members.portable:Portable",
     "onnx": "conjoin.members.onnx:OnnxMember",
     "encoder": "conjoin.graph.encoder:Encoder",

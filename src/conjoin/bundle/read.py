@@ -22,7 +22,7 @@ from conjoin.bundle.format import (
     strangers,
 )
 from conjoin.bundle.parts import ONNX_ARRAYS, class_of
-from conjoin.bundle.write import SECTIONS, card_of
+from conjoin.bundle.write import SECTIONS, card_of, document_card
 from conjoin.errors import BundleError, ConjoinError, FileError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -164,7 +164,11 @@ def _check_root(root: Any, document: Document) -> Member[Any]:
     card = card_of(root)
     if card is None:
         raise BundleError(f"the bundle's first part, {document.parts[0].type!r}, is no member")
-    for key, own in (("kind", card.kind), ("name", card.name), ("classes", list(card.classes))):
-        if document.json.get(key, own) != own:
-            raise BundleError(f"{DOCUMENT} says {key} {document.json[key]!r}, its first part {own!r}")
+    own = document_card(card, {})
+    own["columns"] = [c["name"] for c in own["columns"]]
+    shown = {k: document.json.get(k) for k in ("name", "kind", "classes", "levels")}
+    shown["columns"] = [c.get("name") if isinstance(c, dict) else None for c in document.json["columns"]]
+    for key, value in shown.items():
+        if value != own[key]:
+            raise BundleError(f"{DOCUMENT} says {key} {str(value)[:80]}, its first part {str(own[key])[:80]}")
     return cast("Member[Any]", root)

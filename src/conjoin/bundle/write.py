@@ -61,7 +61,7 @@ def pack(member: Member[Any]) -> dict[str, bytes]:
     card = member.card
     packed = _pack_parts(member, card.name)
     document: dict[str, Any] = {"format": FORMAT, "written_by": f"conjoin {_version()}"}
-    document |= _card(card, packed.levels())
+    document |= document_card(card, packed.levels())
     document["members"] = packed.tree(0)
     document["fuser"] = packed.fuser()
     provenance = {k: finite(v) for k, v in card.provenance.items()}
@@ -78,7 +78,8 @@ def pack(member: Member[Any]) -> dict[str, bytes]:
     return {**files, DOCUMENT: dump({**document, "digest": digest_of(document)})}
 
 
-def _card(card: Card, levels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def document_card(card: Card, levels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What the document says of the root's card. levels: categories of columns, where they are known."""
     return {
         "name": card.name,
         "kind": card.kind,
@@ -166,7 +167,8 @@ class _Packed:
         for name, child in self.records[index]["children"]:
             card = card_of(self.parts[child])
             if card is not None:
-                row = {"name": card.name, "part": child, "child": name, "kind": card.kind}
+                shown = name.removeprefix("member:")
+                row: dict[str, Any] = {"name": shown, "part": child, "child": name, "kind": card.kind}
                 row |= {"bytes": self._own(child), "cpu_seconds_per_row": card.cost.cpu_seconds_per_row}
                 found.append({**row, "members": self.tree(child)})
         return found

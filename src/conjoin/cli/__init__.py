@@ -1,0 +1,123 @@
+"""The command line: one file per verb, each of which calls public functions of the library.
+
+Heavy libraries are imported inside the verbs, so that `conjoin --help` stays quick. With `--json` a verb
+writes one JSON document to stdout; tables go to stdout, progress and notes to stderr. Exit statuses are in
+`errors.py`; a bad command line is 2.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from conjoin.cli import evaluate, export, fit, fuse, info, predict
+from conjoin.cli.show import error_text, note, print_error, print_json
+from conjoin.errors import ConjoinError, StoppedError
+
+DEBUG = "CONJOIN_DEBUG"
+
+app = typer.Typer(
+    name="conjoin",
+    help="Many models, one answer: train or bring several models, fuse them, use them as one.",
+    epilog="First steps: conjoin fit loans.csv --target status -o loans.conjoin",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+VERBS = {
+    "fit": fit.fit,
+    "evaluate": evaluate.evaluate,
+    "predict": predict.predict,
+    "info": info.info,
+    "fuse": fuse.fuse,
+    "export": export.export,
+}
+"""Every verb of the command line."""
+
+for _name, _verb in VERBS.items():
+    app.command(_name, no_args_is_help=True)(_verb)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"conjoin {version('conjoin')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"Show Python's traceback of an error; {DEBUG}=1 does the same.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+def main() -> None:
+    """The command `conjoin`: runs the verb on the command line and exits with its status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line; returns its exit status. Nothing but the status tells of an error, and one
+    message."""
+    try:
+        with warnings.catch_warnings():
+            _quiet()
+            return _status(app(list(arguments), standalone_mode=True))
+    except SystemExit as stop:
+        return _status(stop.code)
+    except KeyboardInterrupt:
+        return _fail(StoppedError("stopped; nothing was written"), arguments)
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # Python would flush into the pipe again
+        return 0
+    except ConjoinError as error:
+        return _fail(error, arguments)
+    except Exception as error:
+        return _fail(error, arguments)
+
+
+def _fail(error: BaseException, arguments: Sequence[str]) -> int:
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        import traceback
+
+        traceback.print_exception(error)
+    kind, message = error_text(error)
+    print_error(message)
+    if "--json" in arguments:
+        print_json({"error": {"type": kind, "message": message}})
+    return error.exit_status if isinstance(error, ConjoinError) else 1
+
+
+def _status(code: object) -> int:
+    return code if isinstance(code, int) else 0 if code is None else 1
+
+
+def _quiet() -> None:
+    """Warnings of libraries are not for users of a command; what a table had to be changed is a note."""
+    from conjoin.tables import TableWarning
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        note(str(message))
+
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", TableWarning)
+    warnings.showwarning = show
