@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +146,9 @@ _THREADS = """
 import hashlib, numpy as np
 from conjoin.fusion.network import Recipe, fit_network
 rng = np.random.default_rng(0)
-X = rng.normal(size=(3000, 20)).astype(np.float32)
+X = rng.normal(size=(3000, 40)).astype(np.float32)
 y = (X[:, 0] * X[:, 1] > 0).astype(int)
-fit = fit_network(X, y, task="classes", n_outputs=2, seed=0, recipe=Recipe(epochs=2, batch=256))
+fit = fit_network(X, y, task="classes", n_outputs=2, seed=0, recipe=Recipe(epochs=2, batch=250))
 arrays, _ = fit.weights.pack()
 print(hashlib.sha256(b"".join(arrays[k].tobytes() for k in sorted(arrays))).hexdigest())
 """
@@ -166,6 +167,18 @@ def test_the_number_of_threads_does_not_change_a_byte() -> None:
         run = subprocess.run([sys.executable, "-c", _THREADS], env=env, capture_output=True, check=True)
         digests.add(run.stdout)
     assert len(digests) == 1
+
+
+def test_fits_in_parallel_threads_give_the_bytes_of_fits_one_by_one() -> None:
+    X, signal = _data(2000)
+    recipe = Recipe(epochs=2, batch=256)
+
+    def fit(seed: int) -> bytes:
+        return _bytes(fit_network(X, signal, task="values", n_outputs=1, seed=seed, recipe=recipe))
+
+    alone = [fit(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(fit, range(3))) == alone
 
 
 def test_weights_count_as_rows() -> None:

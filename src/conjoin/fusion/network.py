@@ -14,17 +14,25 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from conjoin.errors import InputError
-from conjoin.fusion.network_weights import TASKS, Inputs, NetworkWeights, Task, fit_inputs, sigmoid, softmax
+from conjoin.fusion.network_weights import (
+    TASKS,
+    Inputs,
+    NetworkWeights,
+    Task,
+    fit_inputs,
+    product,
+    sigmoid,
+    softmax,
+)
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -107,8 +115,7 @@ def fit_network(
     n_outputs: K, for quantiles the number of levels. levels: the quantiles wanted, each in (0, 1).
     weights: (n,) of the rows. validation: rows to stop early on; the weights with the least loss are kept.
     steps: repeat a run, for which no validation is needed: same X, y, weights, recipe, seed and steps give
-    the same bytes, whatever the clock does. The matrix library is held to one thread meanwhile, in the whole
-    process, where threadpoolctl is installed (it comes with scikit-learn): its sums depend on that number.
+    the same bytes, whatever the clock does and however many threads the matrix library uses.
     deadline: a time.monotonic value; the rate's descent is planned to end before it, and past it training
     stops with the best so far. stop: training stops the same way once it answers True.
 
@@ -132,29 +139,16 @@ def fit_network(
     return NetworkFit(final, Steps(planned, kept), kept / max(1, len(X) // batch), loss)
 
 
-_lock = threading.Lock()
-_limits: list[Any] = []  # what runs in progress hold; the first one's limit is lifted by the last one
-
-
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Hold the matrix library of this process to one thread, for as long as any fit is running."""
+    """Hold the matrix library to one thread: these matrices are small, and folds run side by side."""
     try:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
     except ImportError:
         yield
         return
-    with _lock:
-        _limits.append(None if _limits else threadpool_limits(limits=1, user_api="blas"))
-    try:
+    with threadpool_limits(limits=1, user_api="blas"):
         yield
-    finally:
-        with _lock:
-            if len(_limits) == 1:
-                _limits[0].restore_original_limits()
-                _limits.clear()
-            else:
-                _limits.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +274,7 @@ class _Model:
         """Forward and backward over a batch; leaves the gradient in `slope`."""
         e = self.inputs.of(X)
         x = e * self.p["sieve"]
-        u0 = x @ self.p["entry"]
+        u0 = product(x, self.p["entry"])
         hidden: list[Array] = []
         slopes: list[Array] = []
         u = u0 * self.p["diversity"]
@@ -296,28 +290,28 @@ class _Model:
             self._drop(h, u)
             hidden.append(h)
             slopes.append(u)
-        o = hidden[-1] @ self.p["head"]
+        o = product(hidden[-1], self.p["head"])
         o += self.p["head_bias"]
         self._backward(_slope(self.task, o, Y, w, self.levels), e, x, u0, hidden, slopes)
 
     def _backward(
         self, g: Array, e: Array, x: Array, u0: Array, hidden: list[Array], slopes: list[Array]
     ) -> None:
-        np.matmul(hidden[-1].transpose(0, 2, 1), g, out=self.g["head"])
+        self.g["head"][...] = product(hidden[-1].transpose(0, 2, 1), g)
         np.sum(g, axis=1, keepdims=True, out=self.g["head_bias"])
-        g = g @ self.p["head"].transpose(0, 2, 1)
+        g = product(g, self.p["head"].transpose(0, 2, 1))
         for i in reversed(range(len(hidden))):
             g *= slopes[i]
             np.sum(g, axis=1, keepdims=True, out=self.g[f"bias.{i}"])
             if i:
                 h = hidden[i - 1].reshape(-1, self.widths[i - 1])
-                np.matmul(h.T, g.reshape(len(h), -1), out=self.g[f"inner.{i - 1}"])
+                self.g[f"inner.{i - 1}"][...] = product(h.T, g.reshape(len(h), -1))
                 g = _flat_matmul(g, self.p[f"inner.{i - 1}"].T)
         np.sum(g * u0, axis=1, keepdims=True, out=self.g["diversity"])
         g *= self.p["diversity"]
         g = g.sum(axis=0)
-        np.matmul(x.T, g, out=self.g["entry"])
-        back = g @ self.p["entry"].T
+        self.g["entry"][...] = product(x.T, g)
+        back = product(g, self.p["entry"].T)
         back *= e
         np.sum(back, axis=0, out=self.g["sieve"])
 
@@ -343,7 +337,7 @@ class _Model:
         """A record of the present parameters, the sieve and the centring of the inputs folded in."""
         p, layers = {name: a.copy() for name, a in self.p.items()}, len(self.widths)
         p["entry"] *= p["sieve"][:, None]
-        p["bias.0"] -= (self.inputs.mean @ p["entry"]) * p["diversity"]
+        p["bias.0"] -= product(self.inputs.mean[None], p["entry"]) * p["diversity"]
         i = self.inputs
         return NetworkWeights(
             *(self.task, i.centre, i.rate, i.source, i.edge, i.slope, p["entry"], p["diversity"]),
@@ -358,7 +352,7 @@ class _Model:
 
 def _flat_matmul(h: Array, w: Array) -> Array:
     """(k, n, a) @ (a, b), as one product of matrices."""
-    return (h.reshape(-1, h.shape[-1]) @ w).reshape(*h.shape[:-1], w.shape[1])
+    return product(h.reshape(-1, h.shape[-1]), w).reshape(*h.shape[:-1], w.shape[1])
 
 
 def _slope(task: Task, o: Array, Y: Array, w: Array, levels: Array) -> Array:

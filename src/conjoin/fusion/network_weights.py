@@ -21,6 +21,7 @@ TASKS: tuple[Task, ...] = ("classes", "values", "quantiles")
 
 _FAR = 1e4  # scaled numbers are cut here, so that no square overflows
 _CHUNK = 1024  # rows that forward holds at once
+_BLOCK = 256  # numbers that the matrix library sums at once
 _STATISTICS_ROWS = 50_000  # rows that scales and bins are taken from
 _BINNED = 2048  # bins of all features together, about
 _ARRAYS = (
@@ -82,10 +83,10 @@ class NetworkWeights:
 
     def _answer(self, X: Array) -> Array:
         e = expand(X, self.centre, self.rate, self.source, self.edge, self.slope)
-        h = _silu((e @ self.entry) * self.diversity + self.bias[0])
+        h = _silu(product(e, self.entry) * self.diversity + self.bias[0])
         for w, b in zip(self.inner, self.bias[1:], strict=True):
-            h = _silu(h @ w + b)
-        o = h @ self.head + self.head_bias
+            h = _silu(product(h, w) + b)
+        o = product(h, self.head) + self.head_bias
         if self.task == "classes":
             return cast("Array", softmax(o).mean(axis=0, dtype=np.float32))
         o = o.mean(axis=0)
@@ -216,6 +217,18 @@ def fit_inputs(X: Array, bins: int, rng: np.random.Generator) -> Inputs:
     mean = expand(X, centre, rate, index, e, s).mean(axis=0)
     mean[: len(centre)] = 0
     return Inputs(centre, rate, index, e, s, mean, len(centre) + (len(many) if source else 0))
+
+
+def product(a: Array, b: Array) -> Array:
+    """a (..., n, m) @ b (..., m, p), summed over m in blocks.
+
+    A matrix library that shares the rows and columns of the answer among threads, as OpenBLAS does, cuts a
+    long sum at places that depend on their number. A block is never cut, so no byte depends on it.
+    """
+    answer = a[..., :_BLOCK] @ b[..., :_BLOCK, :]
+    for i in range(_BLOCK, a.shape[-1], _BLOCK):
+        answer += a[..., i : i + _BLOCK] @ b[..., i : i + _BLOCK, :]
+    return cast("Array", answer)
 
 
 def softmax(o: Array) -> Array:
