@@ -133,8 +133,19 @@ def _named(names: Sequence[object]) -> str:
 
 def _cell(value: object) -> str:
     """Text that stays on its line and in its cell, and means nothing to Markdown."""
-    text = " ".join(str(value).split())
-    return "".join("\\" + c if c in "|\\`*[]<>" else c for c in text if c.isprintable())
+    text = printable(" ".join(str(value).split()))
+    return "".join("\\" + c if c in "|\\`*[]<>" else c for c in text)
+
+
+def printable(value: object) -> str:
+    """Text without control characters: a name in a file cannot command a terminal.
+
+    >>> printable("a" + chr(27) + "[31mb")
+    'a�[31mb'
+    """
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value)
+    )
 
 
 def bytes_text(count: int) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from conjoin.bundle.readme import printable
 from conjoin.errors import ConjoinError
 
 if TYPE_CHECKING:
@@ -26,13 +27,6 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
-def plain(text: object) -> str:
-    """Text without control characters: a name in a file cannot command the terminal."""
-    return "".join(
-        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(text)
-    )
-
-
 def note(text: str) -> None:
     """A remark on stderr."""
     _stderr("note", text, "yellow")
@@ -46,7 +40,7 @@ def print_error(text: str) -> None:
 def _stderr(word: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    lines = [plain(line) for line in text.splitlines()]
+    lines = [printable(line) for line in text.splitlines()]
     console(stderr=True).print(Text.assemble((f"{word}: ", style), "\n".join(lines)), soft_wrap=True)
 
 
@@ -76,14 +70,14 @@ def say(text: str) -> None:
     """A line on stdout."""
     from rich.text import Text
 
-    console().print(Text(plain(text)), soft_wrap=True)
+    console().print(Text(printable(text)), soft_wrap=True)
 
 
 def progress(text: str) -> None:
     """A line on stderr: what is being done."""
     from rich.text import Text
 
-    console(stderr=True).print(Text(plain(text), style="dim"), soft_wrap=True)
+    console(stderr=True).print(Text(printable(text), style="dim"), soft_wrap=True)
 
 
 def facts(rows: Sequence[tuple[str, object]]) -> None:
@@ -95,5 +89,5 @@ def facts(rows: Sequence[tuple[str, object]]) -> None:
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
     for word, value in rows:
-        table.add_row(word, Text(plain(value)))
+        table.add_row(word, Text(printable(value)))
     console().print(table)

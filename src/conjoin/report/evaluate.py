@@ -92,8 +92,8 @@ def _answers(member: Member[Any], batch: Batch) -> list[_Answer]:
         cost = member.members[name].card.cost
         found.append(_Answer(name, "member", output, cost.cpu_seconds_per_row, cost.bytes))
     if len(outputs) > 1:
-        for rule in ("mean", "log_pool") if member.card.kind == "probabilities" else ("mean", "median"):
-            found.append(_Answer(rule, "fusion", PLAIN[rule](outputs), None, None))
+        rules = ("mean", "log_pool") if member.card.kind == "probabilities" else ("mean", "median")
+        found += [_Answer(r, "fusion", PLAIN[r](outputs), None, None) for r in rules]
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conjoin.bundle.readme import bytes_text, seconds_text
+from conjoin.bundle.readme import bytes_text, printable, seconds_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +31,7 @@ def table(records: Sequence[Record], fields: Sequence[Field], *, title: str = ""
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[_plain(f.text(r)) for r in records] for f in fields]
+    cells = [[printable(f.text(r)) for r in records] for f in fields]
     shown = [(f, column) for f, column in zip(fields, cells, strict=True) if any(column)]
     made = Table(
         box=SIMPLE_HEAD, title=title or None, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
@@ -164,9 +164,3 @@ def _any(key: str, value: Any) -> str:
     if "bytes" in key:
         return _size(value)
     return number(value) if isinstance(value, int | float) else str(value)
-
-
-def _plain(text: str) -> str:
-    return "".join(
-        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
