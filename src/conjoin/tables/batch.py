@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -112,7 +113,7 @@ def _of_frame(data: Any) -> dict[str, Array]:
     try:
         frame: Any = nw.from_native(data)
     except nw.exceptions.DuplicateError as error:
-        doubled = sorted({str(n) for n in data.columns if list(data.columns).count(n) > 1})
+        doubled = re.findall(r"- (.+) \d+ times", str(error))
         raise ColumnError(f"column names must differ; doubled: {listed(doubled)}") from error
     except TypeError as error:
         raise InputError(
@@ -139,9 +140,8 @@ def _of_series(series: Any, name: str) -> Array:
 
 def _distinct(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
-        raise ColumnError(
-            f"column names must differ; doubled: {listed(sorted({n for n in names if names.count(n) > 1}))}"
-        )
+        doubled = sorted({repr(n) for n in names if names.count(n) > 1})
+        raise ColumnError(f"column names must differ; doubled: {listed(doubled)}")
     return names
 
 
@@ -153,7 +153,7 @@ def _sequence(values: Any, name: str) -> Array:
         out[:] = values
         return out
     if isinstance(values, np.generic) or (np.ndim(values) == 0 and _plain(values)):
-        raise ColumnError(f"column {name!r} is one value while other columns hold several: wrap it in a list")
+        raise ColumnError(f"column {name!r} is one value and other columns hold several: wrap it in a list")
     import narwhals as nw
 
     series: Any = nw.from_native(values, series_only=True, pass_through=True)
@@ -257,9 +257,9 @@ def _objects(values: Array, name: str) -> Array:
     """A column from Python values of whatever types."""
     given = values.tolist()
     types = set(map(type, given))
-    if types == {str}:
+    if types in ({str}, {str, type(None)}):
         return values
-    gone = [_gone(v) for v in given]
+    gone = [type(v) is not str and _gone(v) for v in given]
     if any(gone):
         given = [None if g else v for v, g in zip(given, gone, strict=True)]
         types = set(map(type, given)) - {type(None)}

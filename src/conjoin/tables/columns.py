@@ -27,6 +27,7 @@ def columns_of(batch: Batch) -> tuple[Column, ...]:
     categories: somebody wanted them to be texts). date: datetime64, and texts that are all ISO dates. text:
     many distinct texts of several words. category: all other texts. tensor: arrays with more than one axis.
 
+    >>> import numpy as np
     >>> [c.type for c in columns_of({"a": np.arange(3), "b": np.array(["x", None, "y"], dtype=object)})]
     ['number', 'category']
     """

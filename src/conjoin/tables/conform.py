@@ -208,7 +208,7 @@ def _seconds(value: Any) -> int:
         return int(moment(value).astype("datetime64[s]").astype(np.int64))
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         raise ValueError(value)
-    return _from_epoch(float(value))
+    return MISSING_DATE if value == MISSING_DATE else _from_epoch(float(value))
 
 
 def _from_epoch(number: float) -> int:

@@ -137,16 +137,19 @@ def _attempt(
     try:
         found = sniff(path, folder, connection)
         try:
-            return work(connection, found)
+            return work(connection, _noted(found))
         except duckdb.Error as error:
             if found.format != "csv" or found.file.parent == folder or not _UNCLEAN.search(str(error)):
                 raise
-        clean = cleaned(found, folder)
-        if not clean.encoding.startswith("utf"):
-            warnings.warn(f"{path} is not UTF-8; it is read as Windows-1252", TableWarning, stacklevel=3)
-        return work(connection, clean)
+        return work(connection, _noted(cleaned(found, folder)))
     except duckdb.Error as error:
         raise _explained(path, str(error)) from error
+
+
+def _noted(found: Sniffed) -> Sniffed:
+    if found.format == "csv" and not found.encoding.startswith("utf"):
+        warnings.warn(f"{found.path} is not UTF-8; it is read as Windows-1252", TableWarning, stacklevel=4)
+    return found
 
 
 _UNCLEAN = re.compile(r"unicode|utf-8|state machine", re.IGNORECASE)

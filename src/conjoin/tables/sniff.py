@@ -25,6 +25,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
+_PLAIN = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 _OTHERS = (
     (b"PK\x03\x04", "a zip archive (an Excel workbook?)"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
@@ -91,6 +92,8 @@ def sniff(path: str | os.PathLike[str], folder: Path, connection: Any) -> Sniffe
     if found.encoding.startswith(("utf-16", "utf-32")):
         found = copy_as_utf8(found, folder)
         raw = _first_bytes(found.file)
+    elif not _is_utf8(raw) and found.compression != "zstd":
+        return cleaned(found, folder)
     text = raw.decode("utf-8-sig", errors="replace")
     if not text.strip():
         raise FileError(f"{shown} is empty: a table has a header line and rows")
@@ -98,6 +101,14 @@ def sniff(path: str | os.PathLike[str], folder: Path, connection: Any) -> Sniffe
     if stem.endswith((".json", ".jsonl", ".ndjson")) or text.lstrip()[:2] in ("[{", '{"'):
         return replace(found, format="json")
     return _dialect(found, text, whole=len(raw) < HEAD)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(raw)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def cleaned(found: Sniffed, folder: Path) -> Sniffed:
@@ -164,9 +175,10 @@ def _encoding(path: Path, raw: bytes) -> str:
     for magic, what in _OTHERS:
         if raw.startswith(magic):
             raise FileError(f"{path} is {what}, not a table that can be read; save it as CSV or Parquet")
-    zeros = [raw[k::2].count(0) / max(1, len(raw) // 2) for k in (0, 1)]
-    if max(zeros) > 0.4 and min(zeros) < 0.1:
-        return "utf-16-le" if zeros[1] > zeros[0] else "utf-16-be"
+    for k, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, plain = raw[k::2].count(0), sum(b in _PLAIN for b in raw[1 - k :: 2])
+        if 5 * min(zeros, plain) > len(raw):
+            return name
     if b"\0" in raw:
         raise FileError(f"{path} holds binary data, not a table: CSV, JSON lines or Parquet can be read")
     return "utf-8"

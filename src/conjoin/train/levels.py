@@ -13,7 +13,7 @@ from conjoin.graph.encoder import Category
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
-FEW = 8
+FEW = 32
 """Up to so many levels: one code, ordered by the target."""
 SEVERAL = 32
 """Up to so many levels: one code, ordered by frequency, and target statistics.
