@@ -10,6 +10,7 @@ from conjoin.graph import tree_nodes
 from conjoin.graph.builder import Graph
 from conjoin.graph.preorder import float32_below, preorder, right_children, tree_starts
 from conjoin.graph.session import Session
+from conjoin.graph.tree_sets import Sets
 from conjoin.graph.trees import Nodes, Trees
 
 SPECIAL = [np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-40, 3.4e38]
@@ -20,16 +21,12 @@ def reference(trees: Trees, x: np.ndarray) -> np.ndarray:
     starts, leaves = tree_starts(trees.leaf), np.concatenate([[0], np.cumsum(trees.leaf)])
     right = dict(zip(np.flatnonzero(~trees.leaf).tolist(), right_children(trees.leaf).tolist(), strict=True))
     out = np.tile(trees.base, (len(x), 1))
-    known = trees.set_table.shape[1] - 1
+    members = np.split(trees.sets.member, np.cumsum(trees.sets.count)[:-1].astype(int))
     for row, sums in zip(x, out, strict=True):
-        row = row.copy()
-        if trees.zero_missing:
-            row[np.abs(row) <= np.float32(1e-35)] = np.nan
-        sets = []
-        for f, table in zip(trees.set_feature, trees.set_table, strict=True):
-            inside = -1 < row[f] < known
-            sets.append(0.0 if table[int(row[f]) if inside else known] else 1.0)
+        sets = [float(not in_set(trees.sets, m, members[m], row)) for m in range(len(trees.sets))]
         row = np.concatenate([row, sets])
+        if trees.zero_missing:
+            row[: trees.n_features][np.abs(row[: trees.n_features]) <= np.float32(1e-35)] = np.nan
         for t in range(len(starts) - 1):
             node = int(starts[t])
             while not trees.leaf[node]:
@@ -43,6 +40,13 @@ def reference(trees: Trees, x: np.ndarray) -> np.ndarray:
             else:
                 sums += value
     return linked(trees, out)
+
+
+def in_set(sets: Sets, m: int, members: np.ndarray, row: np.ndarray) -> bool:
+    v = row[sets.feature[m]]
+    if np.isnan(v):
+        return bool(sets.missing[m])
+    return int(v) in members if -1 < v < sets.size[m] else bool(sets.rest[m])
 
 
 def linked(trees: Trees, sums: np.ndarray) -> np.ndarray:
@@ -91,7 +95,9 @@ def random_trees(
     value = rng.normal(size=(n, width)) + 3
     if pure:
         value = np.eye(width)[rng.integers(0, width, n)]
-    table = (rng.integers(0, d, sets).astype(np.uint16), rng.random((sets, 6)) < 0.5) if sets else None
+    members = [np.flatnonzero(rng.random(6) < 0.5) for _ in range(sets)]
+    yes, no = rng.random(sets) < 0.5, rng.random(sets) < 0.5
+    table = Sets.of(rng.integers(0, d, sets), members, size=rng.integers(6, 8, sets), rest=yes, missing=no)
     nodes = Nodes(
         np.array(left), np.array(right), np.array(roots), feature, threshold, rng.random(n) < 0.5, value,
         sets=table,
@@ -107,8 +113,8 @@ def rows(rng: np.random.Generator, trees: Trees, n: int = 60) -> np.ndarray:
     x = rng.normal(size=(n, trees.n_features)).astype(np.float32)
     x = np.where(rng.random(x.shape) < 0.15, rng.choice(np.array(SPECIAL, np.float32), x.shape), x)
     x = np.where(rng.random(x.shape) < 0.3, rng.choice(trees.threshold, x.shape), x)  # ties
-    for f in trees.set_feature:
-        x[:, f] = np.where(rng.random(n) < 0.8, rng.integers(-2, 8, n), x[:, f])
+    for f in trees.sets.feature:
+        x[:, f] = np.where(rng.random(n) < 0.8, rng.integers(-2, 10, n), x[:, f])
     return x.astype(np.float32)
 
 
@@ -273,12 +279,13 @@ def test_damaged_arrays_are_refused() -> None:
     arrays, meta = trees.pack()
     bad = {
         "no whole trees": {**arrays, "leaf": np.packbits(trees.leaf[::-1])},
-        "not that of inner": {
+        "not make sense": {
             **arrays,
             "feature": arrays["feature"][1:],
             "threshold": arrays["threshold"][1:],
         },
         "feature is beyond": {**arrays, "feature": arrays["feature"] + np.uint16(50)},
+        "sets do not fit": {**arrays, "sets.size": arrays["sets.size"] * 0},
         "target is beyond": {**arrays, "target": arrays["target"] + np.uint16(2)},
         "not finite": {**arrays, "values": arrays["values"] * np.float32(np.nan)},
         "KeyError": {k: v for k, v in arrays.items() if k != "base"},

@@ -31,6 +31,8 @@ IR_VERSION = 10
 DOMAINS = {"": OPSET, "ai.onnx.ml": ML_OPSET}
 """Operator domains that our graphs use, with versions. Everything in them runs in plain onnxruntime."""
 
+MOST_ROWS = 2048
+"""How many rows run at once at most: their features stay in the processor's cache."""
 MISSING_DATE = np.iinfo(np.int64).min
 _ELEMENT = {"number": 11, "boolean": 11, "category": 8, "text": 8, "date": 7, "tensor": 1}  # TensorProto
 
@@ -53,11 +55,21 @@ class Graph:
         self._initializers: list[Any] = []
         self._once: dict[tuple[int, tuple[str, ...]], tuple[object, Any]] = {}
         self._count = 0
+        self._rows = MOST_ROWS
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The input columns, in the order in which they were first asked for."""
         return tuple(self._inputs.values())
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows should run at once at most."""
+        return self._rows
+
+    def limit_rows(self, rows: int) -> None:
+        """Called by a part that makes large tensors: no more rows than this should run at once."""
+        self._rows = max(1, min(self._rows, rows))
 
     def column(self, column: Column) -> str:
         """The tensor of an input column. Raises NotExportableError if it is asked for under two types."""

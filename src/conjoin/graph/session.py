@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import BundleError
+from conjoin.graph.builder import MOST_ROWS
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
-
-CHUNK = 2048
 
 
 class Session:
     """A loaded ONNX model: `run` takes named arrays whose first axis is rows.
 
-    model: serialised ModelProto. providers: onnxruntime execution providers, best first.
+    model: serialised ModelProto. rows: the most that run at once (`Graph.rows_at_once`). providers: onnxruntime execution providers, best first.
     Raises BundleError where onnxruntime refuses the model.
     """
 
@@ -33,6 +32,7 @@ class Session:
         model: bytes,
         *,
         threads: int | None = None,
+        rows: int = MOST_ROWS,
         providers: Sequence[str] = ("CPUExecutionProvider",),
     ) -> None:
         import onnxruntime as ort
@@ -49,15 +49,16 @@ class Session:
         self.inputs: tuple[str, ...] = tuple(i.name for i in self._session.get_inputs())
         self.outputs: tuple[str, ...] = tuple(o.name for o in self._session.get_outputs())
         self.threads = threads or os.cpu_count() or 1
+        self.rows = rows
 
     def run(self, feeds: Mapping[str, Array], names: Sequence[str] | None = None) -> list[Array]:
         """The outputs (all, or those named) for these rows."""
         wanted = list(names or self.outputs)
         n = len(next(iter(feeds.values())))
-        if n <= CHUNK:
+        if n <= self.rows:
             return list(self._session.run(wanted, dict(feeds)))
-        cuts = range(0, n, CHUNK)
-        chunks = [{k: v[a : a + CHUNK] for k, v in feeds.items()} for a in cuts]
+        cuts = range(0, n, self.rows)
+        chunks = [{k: v[a : a + self.rows] for k, v in feeds.items()} for a in cuts]
 
         def one(chunk: dict[str, Array]) -> list[Any]:
             return list(self._session.run(wanted, chunk))

@@ -9,11 +9,13 @@ sum of thousands of trees exact.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conjoin.graph.preorder import right_children, tree_starts
+from conjoin.graph.tree_sets import emit_sets, row_indices
 
 if TYPE_CHECKING:
     from conjoin.graph.builder import Graph
@@ -31,8 +33,7 @@ TINY = np.float32(1e-35)
 
 def emit_trees(trees: Trees, graph: Graph, x: str) -> str:
     """Add the nodes of an ensemble over x (n, n_features) float32; returns probabilities or values."""
-    features = _features(trees, graph, x)
-    sums, base = _sums(trees, graph, features)
+    sums, base = _sums(trees, graph, x)
     if sums is None:
         rows = graph.op("Shape", x, start=0, end=1)
         shape = graph.op("Concat", rows, graph.const([len(base)], np.int64), axis=0)
@@ -60,27 +61,11 @@ def _linked(trees: Trees, graph: Graph, sums: str, base: Array) -> str:
 
 
 def _features(trees: Trees, graph: Graph, x: str) -> str:
-    """x in double, 0 as NaN where it counts as missing, with a column for each set of categories."""
+    """x in double, 0 as NaN where it counts as missing."""
     if trees.zero_missing:
         zero = graph.op("LessOrEqual", graph.op("Abs", x), graph.const(TINY))
         x = graph.op("Where", zero, graph.const(np.float32(np.nan)), x)
-    columns = [x]
-    known = trees.set_table.shape[1] - 1
-    for f in np.unique(trees.set_feature):
-        column = graph.op("Gather", x, graph.const(int(f), np.int64), axis=1)
-        above, below = graph.const(np.float32(-1)), graph.const(np.float32(known))
-        inside = graph.op("And", graph.op("Greater", column, above), graph.op("Less", column, below))
-        row = graph.cast(graph.op("Where", inside, column, below), INT64)
-        own = np.flatnonzero(trees.set_feature == f)
-        columns.append(graph.op("Gather", graph.const((~trees.set_table[own]).T, np.float32), row, axis=0))
-    return graph.cast(graph.concat(columns), DOUBLE)
-
-
-def _feature_ids(trees: Trees) -> Array:
-    """(I,) the column of `_features` that each inner node looks at: sets lie there ordered by feature."""
-    place = np.empty(len(trees.set_feature), dtype=np.int64)
-    place[np.argsort(trees.set_feature, kind="stable")] = np.arange(len(place))
-    return np.concatenate([np.arange(trees.n_features), trees.n_features + place])[trees.feature]
+    return graph.cast(x, DOUBLE)
 
 
 def _sums(trees: Trees, graph: Graph, x: str) -> tuple[str | None, Array]:
@@ -97,11 +82,12 @@ def _sums(trees: Trees, graph: Graph, x: str) -> tuple[str | None, Array]:
     else:
         np.add.at(base, trees.target[alone], gain[:, 0])
     by_lookup = vector and bool(((trees.values != 0).sum(1) > 1).any())
-    ids = _feature_ids(trees)
+    wide, rows = _features(trees, graph, x), row_indices(trees.sets, graph, x)
     parts = []
     for a, b in _groups(trees, size, by_lookup):
-        group = _Group(trees, starts, leaves, np.arange(a, b)[size[a:b] > 1], ids)
-        parts.append(group.lookup(graph, x) if by_lookup else group.direct(graph, x))
+        group = _Group(trees, starts, leaves, np.arange(a, b)[size[a:b] > 1])
+        features = group.features(graph, wide, rows)
+        parts.append(group.lookup(graph, features) if by_lookup else group.direct(graph, features))
     if not parts:
         return None, base
     return (parts[0] if len(parts) == 1 else graph.op("Sum", *parts)), base
@@ -120,10 +106,20 @@ def _groups(trees: Trees, size: Array, by_lookup: bool) -> list[tuple[int, int]]
     return list(itertools.pairwise([*cuts, len(size)]))
 
 
+def _placed(trees: Trees, feature: Array) -> tuple[Array, Array]:
+    """The sets that splits use, ordered by feature, and the column of each split where they follow x."""
+    d = trees.n_features
+    used = np.unique(feature[feature >= d]) - d
+    order = used[np.argsort(trees.sets.feature[used], kind="stable")]
+    place = np.arange(d + len(trees.sets))
+    place[d + order] = d + np.arange(len(order))
+    return order, place[feature]
+
+
 class _Group:
     """Some trees of an ensemble as one node."""
 
-    def __init__(self, trees: Trees, starts: Array, leaves: Array, chosen: Array, ids: Array) -> None:
+    def __init__(self, trees: Trees, starts: Array, leaves: Array, chosen: Array) -> None:
         self.trees, self.chosen = trees, chosen
         size = np.diff(starts)[chosen]
         self.roots = np.concatenate([[0], np.cumsum(size)[:-1]])
@@ -132,9 +128,15 @@ class _Group:
         self.tree = np.repeat(np.arange(len(chosen)), (size + 1) // 2)  # of each leaf
         self.codes = trees.codes[leaves[nodes[self.leaf]]]
         inner = (nodes - leaves[nodes])[~self.leaf]
-        self.feature = ids[inner]
+        self.order, self.feature = _placed(trees, trees.feature[inner].astype(np.int64))
         self.threshold = trees.threshold[inner]
         self.missing_left = trees.missing_left[inner]
+
+    def features(self, graph: Graph, x: str, rows: Mapping[int, tuple[str, int]]) -> str:
+        """x with a column for each set of categories that these trees split on."""
+        if not len(self.order):
+            return x
+        return graph.concat([x, emit_sets(self.trees.sets, self.order, graph, rows)])
 
     def direct(self, graph: Graph, x: str) -> str:
         """Leaves add one number each."""

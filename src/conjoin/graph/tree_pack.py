@@ -9,10 +9,14 @@ import numpy as np
 
 from conjoin.errors import BundleError
 from conjoin.graph.preorder import tree_starts
+from conjoin.graph.tree_sets import Sets
 
 if TYPE_CHECKING:
     from conjoin.graph.trees import Trees
     from conjoin.outputs import Array, Json
+
+MOST_CATEGORIES = 1 << 24
+"""Integers above this have no float32 of their own."""
 
 
 def pack(trees: Trees) -> tuple[dict[str, Array], dict[str, Json]]:
@@ -32,8 +36,8 @@ def pack(trees: Trees) -> tuple[dict[str, Array], dict[str, Json]]:
         arrays["codes"] = trees.codes.astype(_smallest(len(trees.values)))
     if not trees.target.any():
         del arrays["target"]
-    if len(trees.set_feature):
-        arrays |= {"set_feature": trees.set_feature, "set_table": np.packbits(trees.set_table)}
+    if len(trees.sets):
+        arrays |= _pack_sets(trees.sets)
     meta: dict[str, Json] = {
         "nodes": len(trees.leaf),
         "trees": len(trees.weight),
@@ -43,7 +47,7 @@ def pack(trees: Trees) -> tuple[dict[str, Array], dict[str, Json]]:
         "scale": trees.scale,
         "shift": trees.shift,
         "zero_missing": trees.zero_missing,
-        "categories": trees.set_table.shape[1] - 1,
+        "sets": len(trees.sets),
     }
     return arrays, meta
 
@@ -65,15 +69,12 @@ def _fields(arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> dict[str, A
     inner, count, width = int((~leaf).sum()), int(meta["trees"]), int(meta["width"])
     values = _unpack_values(arrays, width)
     runs = np.diff(arrays["weight.start"].astype(np.int64), append=count)
-    sets = arrays.get("set_feature", np.zeros(0, dtype=np.uint16))
-    shape = (len(sets), int(meta["categories"]) + 1)
-    packed = arrays.get("set_table", np.zeros(0, dtype=np.uint8))
     missing, codes = arrays.get("missing_left"), arrays.get("codes")
     feature, threshold = _unpack_splits(arrays)
     return {
         "n_features": int(meta["features"]),
         "leaf": leaf,
-        "feature": feature.astype(np.uint16),
+        "feature": feature.astype(np.uint32),
         "threshold": threshold.astype(np.float32),
         "missing_left": np.zeros(inner, dtype=bool) if missing is None else _bits(missing, inner),
         "codes": np.arange(len(values), dtype=np.uint32) if codes is None else codes.astype(np.uint32),
@@ -85,8 +86,7 @@ def _fields(arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> dict[str, A
         "scale": float(meta["scale"]),
         "shift": float(meta["shift"]),
         "zero_missing": bool(meta["zero_missing"]),
-        "set_feature": sets.astype(np.uint16),
-        "set_table": _bits(packed, shape[0] * shape[1]).reshape(shape),
+        "sets": _unpack_sets(arrays, int(meta["sets"])),
     }
 
 
@@ -105,8 +105,8 @@ def _problem(f: Mapping[str, Any]) -> str | None:
         "the number of thresholds is not that of inner nodes": len(f["threshold"]) == inner,
         "the number of codes is not that of leaves": len(f["codes"]) == len(leaf) - inner,
         "a code is beyond the values": _within(f["codes"], len(values)),
-        "a feature is beyond the features": _within(f["feature"], f["n_features"] + len(f["set_feature"])),
-        "a set's feature is beyond the features": _within(f["set_feature"], f["n_features"]),
+        "a feature is beyond the features": _within(f["feature"], f["n_features"] + len(f["sets"])),
+        "the sets do not fit together": _sets_fit(f["sets"], f["n_features"]),
         "a target is beyond the sums": _within(f["target"], len(base)),
         "leaves are neither numbers nor as wide as the sums": width in (1, len(base)) and base.ndim == 1,
         f"the link {link!r} is unknown": link in get_args(Link),
@@ -120,13 +120,13 @@ def _pack_splits(feature: Array, threshold: Array) -> dict[str, Array]:
     """Feature and threshold of each inner node, or a table of the distinct ones where that is smaller."""
     keys = feature.astype(np.uint64) << np.uint64(32) | threshold.view(np.uint32)
     distinct, codes = np.unique(keys, return_inverse=True)
-    code = _smallest(len(distinct))
-    plain = 6 * len(keys)
-    if np.dtype(code).itemsize * len(keys) + 6 * len(distinct) >= plain:
-        return {"feature": feature, "threshold": threshold}
+    code, column = _smallest(len(distinct)), _smallest(int(feature.max(initial=0)) + 1)
+    entry = 4 + np.dtype(column).itemsize
+    if np.dtype(code).itemsize * len(keys) + entry * len(distinct) >= entry * len(keys):
+        return {"feature": feature.astype(column), "threshold": threshold}
     return {
         "split": codes.astype(code),
-        "feature": (distinct >> np.uint64(32)).astype(np.uint16),
+        "feature": (distinct >> np.uint64(32)).astype(column),
         "threshold": distinct.astype(np.uint32).view(np.float32),
     }
 
@@ -135,6 +135,32 @@ def _unpack_splits(arrays: Mapping[str, Array]) -> tuple[Array, Array]:
     if "split" not in arrays:
         return arrays["feature"], arrays["threshold"]
     return arrays["feature"][arrays["split"]], arrays["threshold"][arrays["split"]]
+
+
+def _pack_sets(sets: Sets) -> dict[str, Array]:
+    arrays = {n: getattr(sets, n) for n in ("feature", "count", "member", "size")}
+    small = {f"sets.{n}": a.astype(_smallest(int(a.max(initial=0)) + 1)) for n, a in arrays.items()}
+    return small | {"sets.rest": np.packbits(sets.rest), "sets.missing": np.packbits(sets.missing)}
+
+
+def _unpack_sets(arrays: Mapping[str, Array], count: int) -> Sets:
+    if not count:
+        return Sets.of()
+    return Sets(
+        arrays["sets.feature"].astype(np.uint16),
+        *(arrays[f"sets.{n}"].astype(np.uint32) for n in ("count", "member", "size")),
+        *(_bits(arrays[f"sets.{n}"], count) for n in ("rest", "missing")),
+    )
+
+
+def _sets_fit(sets: Sets, features: int) -> bool:
+    """Whether the arrays have one entry per set, and members lie below the size of their set."""
+    if {len(sets.count), len(sets.size), len(sets.rest)} != {len(sets)}:
+        return False
+    if int(sets.count.sum()) != len(sets.member) or not _within(sets.feature, features):
+        return False
+    small = int(sets.size.max(initial=0)) <= MOST_CATEGORIES
+    return small and bool((sets.member < np.repeat(sets.size, sets.count)).all())
 
 
 def _pack_values(values: Array) -> dict[str, Array]:

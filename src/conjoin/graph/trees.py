@@ -18,6 +18,7 @@ from conjoin.errors import InputError, listed
 from conjoin.graph import tree_pack
 from conjoin.graph.preorder import float32_below, preorder, tree_starts
 from conjoin.graph.tree_nodes import emit_trees
+from conjoin.graph.tree_sets import Sets
 
 if TYPE_CHECKING:
     from conjoin.contracts import Storable
@@ -33,26 +34,16 @@ already. complement: one sum p to [1 - p, p].
 """
 
 
-def _no_sets() -> Array:
-    return np.zeros(0, dtype=np.uint16)
-
-
-def _no_table() -> Array:
-    return np.zeros((0, 1), dtype=bool)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Trees:
     """N nodes (I inner ones, L leaves) of T trees over `n_features` float32 features; K sums.
 
-    leaf: (N,) bool, in preorder. feature: (I,) uint16. threshold: (I,) float32, left where x <= threshold.
+    leaf: (N,) bool, in preorder. feature: (I,) uint32. threshold: (I,) float32, left where x <= threshold.
     missing_left: (I,) bool, where NaN goes. codes: (L,) uint32, the row of `values` that a leaf adds.
     values: (U, W) float32: W = 1 number, for the sum that `target` (T,) names, or W = K numbers.
     weight: (T,) float64, times which a tree's leaves count. base: (K,) float64, added to the sums.
     link: see `Link`. scale, shift: the last step of values. zero_missing: 0 counts as missing.
-    set_feature: (M,) and set_table: (M, C + 1) bool make M more features, numbered from n_features on: the
-    m-th is 0 (left) where the integer in feature set_feature[m] lies in the set, else 1; the last column is
-    for all that is not in 0 to C - 1, NaN included.
+    sets: M sets of categories, which are further features, numbered from n_features on.
 
     `Trees.of` makes one from the nodes of a library's trees.
     """
@@ -71,8 +62,7 @@ class Trees:
     scale: float = 1.0
     shift: float = 0.0
     zero_missing: bool = False
-    set_feature: Array = field(default_factory=_no_sets)
-    set_table: Array = field(default_factory=_no_table)
+    sets: Sets = field(default_factory=Sets.of)
 
     @property
     def outputs(self) -> int:
@@ -91,13 +81,7 @@ class Trees:
         weight: Array | None = None,
         zero_missing: bool = False,
     ) -> Trees:
-        """Trees from nodes in any order. base: (K,). target: (T,), the sum of each tree. weight: (T,).
-
-        Raises InputError where there are more features than 65,535.
-        """
-        sets, table = nodes.sets if nodes.sets is not None else (_no_sets(), _no_table())
-        if n_features + len(sets) > 65535:
-            raise InputError(f"{n_features} features and {len(sets)} category splits: at most 65,535 fit")
+        """Trees from nodes in any order. base: (K,). target: (T,), the sum of each tree. weight: (T,)."""
         order = preorder(nodes.left, nodes.right, nodes.roots)
         leaf = nodes.left[order] < 0
         inner, count = order[~leaf], len(nodes.roots)
@@ -112,7 +96,7 @@ class Trees:
         return cls(
             n_features=n_features,
             leaf=leaf,
-            feature=nodes.feature[inner].astype(np.uint16),
+            feature=nodes.feature[inner].astype(np.uint32),
             threshold=float32_below(nodes.threshold[inner], strict=nodes.strict),
             missing_left=nodes.missing_left[inner].astype(bool),
             codes=codes,
@@ -122,8 +106,7 @@ class Trees:
             base=base,
             link=link,
             zero_missing=zero_missing,
-            set_feature=sets,
-            set_table=table,
+            sets=nodes.sets,
         )
 
     @classmethod
@@ -204,7 +187,7 @@ class Nodes:
 
     left, right: index of the child among all nodes, -1 for a leaf. roots: (T,). feature, threshold: of inner
     nodes. missing_left: where NaN goes. value: (N,) or (N, W), of leaves. strict: left where x < threshold,
-    not <=. sets: `set_feature` and `set_table` of `Trees`.
+    not <=. sets: `sets` of `Trees`; a split on one has threshold 0.5.
     """
 
     left: Array
@@ -215,7 +198,7 @@ class Nodes:
     missing_left: Array
     value: Array
     strict: bool = False
-    sets: tuple[Array, Array] | None = None
+    sets: Sets = field(default_factory=Sets.of)
 
 
 def _centred(value: Array, base: Array, *, leaf: Array, target: Array, weight: Array) -> tuple[Array, Array]:
@@ -249,30 +232,18 @@ def _alike(parts: Sequence[Trees], kinds: Sequence[tuple[object, ...]]) -> None:
 
 def _joined(parts: Sequence[Trees], *, weight: Sequence[Array]) -> Trees:
     """All trees of all parts, with these weights; base, scale and shift are those of the first part."""
-    d, table = parts[0].n_features, _tables([p.set_table for p in parts])
-    offset = np.cumsum([0, *(len(p.set_feature) for p in parts)])
-    if d + offset[-1] > 65535:
-        raise InputError(f"{d} features and {offset[-1]} category splits: at most 65,535 fit")
+    d, offset = parts[0].n_features, np.cumsum([0, *(len(p.sets) for p in parts)])
     rows = np.cumsum([0, *(len(p.values) for p in parts)])
     moved = [np.where(p.feature >= d, p.feature + o, p.feature) for p, o in zip(parts, offset, strict=False)]
     return replace(
         parts[0],
         leaf=np.concatenate([p.leaf for p in parts]),
-        feature=np.concatenate(moved).astype(np.uint16),
+        feature=np.concatenate(moved).astype(np.uint32),
         threshold=np.concatenate([p.threshold for p in parts]),
         missing_left=np.concatenate([p.missing_left for p in parts]),
         codes=np.concatenate([p.codes + a for p, a in zip(parts, rows, strict=False)]).astype(np.uint32),
         values=np.concatenate([p.values for p in parts]),
         target=np.concatenate([p.target for p in parts]),
         weight=np.concatenate(list(weight)),
-        set_feature=np.concatenate([p.set_feature for p in parts]),
-        set_table=table,
-    )
-
-
-def _tables(tables: Sequence[Array]) -> Array:
-    """Tables of sets under one another, widened to the widest: what one does not know is its last column."""
-    width = max(t.shape[1] for t in tables)
-    return np.concatenate(
-        [np.concatenate([t, np.repeat(t[:, -1:], width - t.shape[1], axis=1)], 1) for t in tables]
+        sets=Sets.join([p.sets for p in parts]),
     )

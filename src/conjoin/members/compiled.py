@@ -56,7 +56,7 @@ class Compiled:
     @property
     def model(self) -> Any:
         """The graph as a ModelProto: one output for each member, under its name."""
-        return self._build()[0]
+        return self._graph().build()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -77,14 +77,14 @@ class Compiled:
 
     @cached_property
     def _loaded(self) -> tuple[Session, tuple[Column, ...]]:
-        model, columns = self._build()
-        return Session(model.SerializeToString()), columns
+        graph = self._graph()
+        return Session(graph.build().SerializeToString(), rows=graph.rows_at_once), graph.columns
 
-    def _build(self) -> tuple[Any, tuple[Column, ...]]:
+    def _graph(self) -> Graph:
         graph = Graph()
         for name, member in self.members.items():
             graph.output(f"out:{name}", member.emit(graph), ELEMENT[member.card.kind])
-        return graph.build(), graph.columns
+        return graph
 
     def __getstate__(self) -> dict[str, Any]:
         return {"members": self.members}  # a running session stays in its process
@@ -111,7 +111,9 @@ def export_model(member: Emitter) -> Any:
         {
             "name": card.name,
             "kind": card.kind,
-            "columns": json.dumps([{"name": c.name, "type": c.type, "shape": list(c.shape)} for c in graph.columns]),
+            "columns": json.dumps(
+                [{"name": c.name, "type": c.type, "shape": list(c.shape)} for c in graph.columns]
+            ),
             "classes": json.dumps(list(card.classes)),
             "levels": json.dumps(list(card.levels)),
         }
