@@ -1,1 +1,81 @@
-"""conjoin."""
+"""conjoin: several models work as one. Many models, one answer.
+
+The map, from what a user touches first to what everything stands on:
+
+    conjoin.fit         train several models on a table and fuse them
+    conjoin.wrap        a member of a model that is already there; conjoin.remote: of one on a server
+    conjoin.Ensemble    members and a fuser, together one member
+    conjoin.fusion      fusers: means, pools, votes, and functions that fit one
+    conjoin.save        a member as a bundle; conjoin.load reads it, conjoin.inspect looks without loading
+    conjoin.export      a member as one ONNX graph
+    conjoin.as_estimator    an estimator of scikit-learn
+    conjoin.scores      how good outputs are, with intervals
+    conjoin.checks      the laws that members, learners and fusers keep
+    conjoin.outputs     the kinds of answer
+    conjoin.contracts   Member, Learner, Fuser: start reading the code here
+    conjoin.errors      every error that is raised on purpose
+
+Nothing is imported before it is used: `import conjoin` loads the standard library alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conjoin import checks, contracts, errors, fusion, outputs, scores
+    from conjoin.bundle import export, inspect, load, save
+    from conjoin.compose import Ensemble
+    from conjoin.estimator import as_estimator
+    from conjoin.members import remote, wrap
+    from conjoin.train import fit
+
+_HOMES: dict[str, str] = {
+    "Ensemble": "conjoin.compose",
+    "as_estimator": "conjoin.estimator",
+    "export": "conjoin.bundle",
+    "fit": "conjoin.train",
+    "inspect": "conjoin.bundle",
+    "load": "conjoin.bundle",
+    "remote": "conjoin.members",
+    "save": "conjoin.bundle",
+    "wrap": "conjoin.members",
+}
+"""Public name -> the module that it comes from."""
+
+_PARTS = ("checks", "contracts", "errors", "fusion", "outputs", "scores")
+"""Modules that are public."""
+
+__all__ = [
+    "Ensemble",
+    "as_estimator",
+    "checks",
+    "contracts",
+    "errors",
+    "export",
+    "fit",
+    "fusion",
+    "inspect",
+    "load",
+    "outputs",
+    "remote",
+    "save",
+    "scores",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name in _PARTS:
+        return importlib.import_module(f"conjoin.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'conjoin' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

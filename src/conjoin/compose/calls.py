@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def ask(name: str, member: Member[Any], batch: Batch, rows: int) -> Output:
-    """The member's answer, checked. Raises MemberError, InputError where the batch is to blame; both name it."""
+    """The member's answer, checked. Raises MemberError, InputError where the batch is to blame."""
     try:
         output = member.predict(batch)
     except InputError as error:

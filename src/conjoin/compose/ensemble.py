@@ -83,7 +83,7 @@ class Ensemble:
             )
         if self._compiled is None:
             batch = as_batch(batch)
-            return self.fuse(self.outputs(batch), batch=batch)
+            return self.fuse(self._ask(batch, self._needed), batch=batch)
         (output,) = self._compiled.outputs(batch).values()
         try:
             check_answer(output, self.card, len(output))
@@ -99,9 +99,7 @@ class Ensemble:
             for name, output in found.items():
                 check_answer(output, self.members[name].card.named(name), len(output))
             return {name: self._aligned(output) for name, output in found.items()}
-        batch = as_batch(batch)
-        rows = rows_of(batch)
-        return {name: self._aligned(ask(name, m, batch, rows)) for name, m in self.members.items()}
+        return self._ask(as_batch(batch), tuple(self.members))
 
     def fuse(self, outputs: Mapping[str, Output], *, batch: Batch | None = None) -> Output:
         """One output of the members' outputs, which may be some of them. Raises OutputsError."""
@@ -146,7 +144,8 @@ class Ensemble:
             what = "is not fitted" if not self.fitted else "has no ONNX form"
             raise NotExportableError(f"the fuser of {self.card.name!r} {what}")
         tensors = {}
-        for name, member in self.members.items():
+        for name in self._needed:
+            member = self.members[name]
             if not isinstance(member, ExportableMember):
                 raise NotExportableError(f"member {name!r}, a {type(member).__name__}, has no ONNX form")
             tensor = graph.once(member, lambda m=member: m.emit(graph))
@@ -182,6 +181,16 @@ class Ensemble:
     def in_graph(self) -> bool:
         """Whether it is made of graphs alone: members stored as such, and a fuser with an ONNX form."""
         return self._all_graphs and isinstance(self.fuser, ExportableFuser)
+
+    @property
+    def _needed(self) -> tuple[str, ...]:
+        """The members that the fuser looks at: those of weight 0 are not asked."""
+        needs = set(getattr(self.fuser, "needs", ()))
+        return tuple(n for n in self.members if n in needs) or tuple(self.members)
+
+    def _ask(self, batch: Batch, names: tuple[str, ...]) -> dict[str, Output]:
+        rows = rows_of(batch)
+        return {n: self._aligned(ask(n, self.members[n], batch, rows)) for n in names}
 
     @property
     def _all_graphs(self) -> bool:
