@@ -164,11 +164,12 @@ class _Statistics:
             [np.bincount(cell, weights=v, minlength=folds * size).reshape(shape) for v in values.T], axis=2
         )
         whole, total = counts.sum(axis=0), sums.sum(axis=0)
-        weight = _smoothing(whole, total, values)
-        means, prior = _smoothed(whole, total, weight)
+        fold, square = target.folds[target.known], (values**2).sum(axis=1)
+        squares = np.bincount(fold, weights=square, minlength=folds)
+        means, prior = _smoothed(whole, total, squares.sum())
         others = np.empty((folds, size, values.shape[1]))
         for f in range(folds):
-            others[f] = _smoothed(whole - counts[f], total - sums[f], weight)[0]
+            others[f] = _smoothed(whole - counts[f], total - sums[f], squares.sum() - squares[f])[0]
         return cls(means, prior, whole, others, target)
 
     def table(self) -> Array:
@@ -180,12 +181,14 @@ class _Statistics:
         return _feature(self.other_means, self.target.scale).astype(np.float32)[self.target.folds, of_row]
 
 
-def _smoothed(counts: Array, sums: Array, weight: float) -> tuple[Array, Array]:
+def _smoothed(counts: Array, sums: Array, squares: float) -> tuple[Array, Array]:
+    """Smoothed means (G, s) and the prior (s,) from counts (G,), sums (G, s) and the sum of squares."""
     prior = sums.sum(axis=0) / max(counts.sum(), 1.0)
+    weight = _smoothing(counts, sums, squares)
     return (sums + weight * prior) / (counts + weight)[:, None], prior
 
 
-def _smoothing(counts: Array, sums: Array, values: Array) -> float:
+def _smoothing(counts: Array, sums: Array, squares: float) -> float:
     some = counts > 0
     n, g = float(counts.sum()), int(some.sum())
     if g < 2 or n <= g:
@@ -193,7 +196,7 @@ def _smoothing(counts: Array, sums: Array, values: Array) -> float:
     means = sums[some] / counts[some, None]
     grand = sums.sum(axis=0) / n
     between = float((counts[some, None] * (means - grand) ** 2).sum())
-    total = float(((values - grand) ** 2).sum())
+    total = squares - n * float((grand**2).sum())
     within = max(total - between, 0.0) / (n - g)
     size = (n - float((counts**2).sum()) / n) / (g - 1)
     spread = (between / (g - 1) - within) / size

@@ -1,0 +1,46 @@
+"""Running one part on features, and what an answer of it costs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from conjoin.contracts import Column, Cost
+from conjoin.graph.builder import Graph
+from conjoin.graph.session import Session
+from conjoin.members.portable import bytes_of
+from conjoin.outputs import Array
+
+FLOAT, DOUBLE = 1, 11
+REPEATS = 15
+
+
+def session_of(part: Any, width: int, *, probabilities: bool, threads: int | None = None) -> Session:
+    """A session whose input `x` is (n, width) float32 features, and whose output is what the part emits."""
+    graph = Graph()
+    graph.output(
+        "y",
+        part.emit(graph, graph.column(Column("x", "tensor", (width,)))),
+        FLOAT if probabilities else DOUBLE,
+    )
+    return Session(graph.build().SerializeToString(), threads=threads)
+
+
+def run_part(part: Any, x: Array, *, probabilities: bool, threads: int | None = None) -> Array:
+    """What a part answers for features x (n, d) float32."""
+    return session_of(part, x.shape[1], probabilities=probabilities, threads=threads).run({"x": x})[0]
+
+
+def cost_of(part: Any, x: Array, *, probabilities: bool) -> Cost:
+    """CPU seconds of one row alone (the median of some rows), and the packed size."""
+    session = session_of(part, x.shape[1], probabilities=probabilities, threads=1)
+    session.run({"x": x[:1]})
+    taken = []
+    for k in range(REPEATS):
+        row = x[k % len(x) : k % len(x) + 1]
+        begin = time.thread_time()
+        session.run({"x": row})
+        taken.append(time.thread_time() - begin)
+    return Cost(float(np.median(taken)), bytes_of(part))

@@ -1,0 +1,163 @@
+"""Which members are tried, in which order, with which hyperparameters. The tables are literal.
+
+The values were found on the twelve tables of `benchmarks/quality` by cross-validation on their training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from conjoin.errors import InputError, listed, nearest
+from conjoin.outputs import Json
+from conjoin.train.learners import LEARNERS
+from conjoin.train.problem import Problem
+
+PRESETS = ("fast", "balanced", "best")
+FAST, BALANCED, BEST = {"fast"}, {"fast", "balanced", "best"}, {"best"}
+MIDDLE = {"balanced", "best"}
+SMALL, LARGE = (0, 9_999), (10_000, 10**9)
+ANY = (0, 10**9)
+CLASSES, NUMBERS = ("binary", "multiclass"), ("regression", "quantile")
+ALL = (*CLASSES, *NUMBERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A member to try.
+
+    share: how much of the time it may take, against the shares of those after it. rows: least and most rows of
+    tables that it is for. classes: at most so many.
+    """
+
+    name: str
+    learner: str
+    settings: Mapping[str, Any]
+    share: float
+    presets: frozenset[str]
+    rows: tuple[int, int] = ANY
+    tasks: tuple[str, ...] = ALL
+    classes: int = 10**9
+
+
+def _e(
+    name: str,
+    learner: str,
+    share: float,
+    presets: set[str],
+    rows: tuple[int, int] = ANY,
+    tasks: tuple[str, ...] = ALL,
+    classes: int = 10**9,
+    **settings: Any,
+) -> Entry:
+    return Entry(name, learner, settings, share, frozenset(presets), rows, tasks, classes)
+
+
+_STEADY = {"rounds": 1500, "patience": 60, "step": 10}
+_QUICK = {"rounds": 800, "patience": 40, "step": 10}
+
+PORTFOLIO: tuple[Entry, ...] = (
+    _e("lightgbm", "lightgbm", 3, BALANCED, SMALL, classes=10, **_STEADY, model={
+        "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 0.6,
+        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
+    }),
+    _e("lightgbm", "lightgbm", 3, BALANCED, LARGE, classes=10, **_QUICK, model={
+        "learning_rate": 0.08, "num_leaves": 48, "min_data_in_leaf": 10, "feature_fraction": 0.6,
+        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
+    }),
+    _e("linear", "linear", 1, BALANCED),
+    _e("network", "network", 3, MIDDLE, model={}),
+    _e("catboost", "catboost", 4, MIDDLE, SMALL, classes=10, rounds=1500, patience=60, model={
+        "learning_rate": 0.06, "depth": 6, "l2_leaf_reg": 3.0, "rsm": 0.6, "bootstrap_type": "Bernoulli",
+        "subsample": 0.8, "border_count": 128,
+    }),
+    _e("catboost", "catboost", 4, MIDDLE, LARGE, classes=10, rounds=800, patience=40, model={
+        "learning_rate": 0.15, "depth": 7, "l2_leaf_reg": 3.0, "rsm": 0.6, "bootstrap_type": "Bernoulli",
+        "subsample": 0.8, "border_count": 128,
+    }),
+    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, CLASSES, trees=60, step=10, model={
+        "min_samples_leaf": 1, "max_features": "sqrt",
+    }),
+    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, ("regression",), trees=40, step=10, model={
+        "min_samples_leaf": 1, "max_features": 1.0,
+    }),
+    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, CLASSES, trees=30, step=10, model={
+        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": 0.5,
+    }),
+    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, ("regression",), trees=30, step=10, model={
+        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": 1.0,
+    }),
+    _e("xgboost", "xgboost", 3, MIDDLE, SMALL, classes=10, **_STEADY, model={
+        "eta": 0.05, "max_depth": 6, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
+        "lambda": 2.0,
+    }),
+    _e("xgboost", "xgboost", 3, MIDDLE, LARGE, classes=10, **_QUICK, model={
+        "eta": 0.1, "max_depth": 7, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
+        "lambda": 2.0,
+    }),
+    _e("neighbours", "neighbours", 1, MIDDLE, (0, 25_000), ("binary", "multiclass", "regression"),
+       stored=20_000),
+    _e("lightgbm_random", "lightgbm", 2, MIDDLE, SMALL, classes=10, **_STEADY, model={
+        "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10, "feature_fraction": 0.8,
+        "extra_trees": True, "lambda_l2": 0.5,
+    }),
+    _e("random_forest", "random_forest", 1, MIDDLE, ANY, CLASSES, trees=30, step=10, model={
+        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": "sqrt",
+    }),
+    _e("random_forest", "random_forest", 1, MIDDLE, ANY, ("regression",), trees=30, step=10, model={
+        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": 0.5,
+    }),
+)  # fmt: skip
+"""What a run tries, in this order."""
+
+
+def entries(problem: Problem, preset: str, members: tuple[str, ...] | None) -> list[Entry]:
+    """The entries for a problem, in order. Raises InputError on an unknown preset or learner."""
+    if preset not in PRESETS:
+        raise InputError(f"no preset {preset!r}{nearest(preset, PRESETS)}; there are {listed(PRESETS)}")
+    wanted = _wanted(members)
+    n, k = len(problem), len(problem.truth.classes)
+    fitting = [
+        e
+        for e in PORTFOLIO
+        if e.rows[0] <= n <= e.rows[1] and problem.task in e.tasks and k <= e.classes
+        and problem.task in LEARNERS[e.learner].tasks
+    ]  # fmt: skip
+    if wanted is not None:
+        return [e for e in fitting if e.learner in wanted or e.name in wanted]
+    return [e for e in fitting if preset in e.presets]
+
+
+def _wanted(members: tuple[str, ...] | None) -> set[str] | None:
+    if members is None:
+        return None
+    known = {e.name for e in PORTFOLIO} | set(LEARNERS)
+    for name in members:
+        if name not in known:
+            raise InputError(f"no learner {name!r}{nearest(name, known)}; there are {listed(sorted(known))}")
+    if not members:
+        raise InputError(f"members is empty; name some of {listed(sorted(known))}")
+    return set(members)
+
+
+RATES = ("learning_rate", "eta")
+
+
+def hurried(entry: Entry, factor: float) -> Entry:
+    """The entry with fewer rounds by this factor, each with a greater step; as it is where factor <= 1."""
+    model = dict(entry.settings.get("model", {}))
+    rate = next((r for r in RATES if r in model), None)
+    if factor <= 1 or rate is None:
+        return entry
+    grown = min(0.3, model[rate] * factor)
+    rounds = max(30, int(entry.settings["rounds"] / factor))
+    patience = max(10, int(entry.settings["patience"] * model[rate] / grown))
+    model[rate] = round(grown, 4)
+    settings: dict[str, Any] = {**entry.settings, "rounds": rounds, "patience": patience, "model": model}
+    return replace(entry, settings=settings)
+
+
+def to_json(entry: Entry) -> dict[str, Json]:
+    """What the plan needs of an entry."""
+    return {"name": entry.name, "learner": entry.learner, "settings": dict(entry.settings)}

@@ -1,0 +1,165 @@
+"""The run: one member after another, until the portfolio or the time ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conjoin.train.budget import Clock, Memory
+from conjoin.train.learners import LEARNERS, Fitted, OutOfTimeError
+from conjoin.train.portfolio import Entry, hurried
+from conjoin.train.problem import Problem
+from conjoin.train.progress import Event, Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """A member that was fitted: its entry as it was used, its seed, its loss on the held-out rows."""
+
+    entry: Entry
+    seed: int
+    fitted: Fitted
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long members took against their guesses: the machine's share of it."""
+
+    factor: float = 1.0
+    seen: int = 0
+
+    def after(self, guess: float, taken: float) -> Pace:
+        """The pace with one more member; a single one cannot move it by more than a factor of 4."""
+        ratio = float(np.clip(taken / max(guess, 1e-3), self.factor / 4, self.factor * 4))
+        weight = 1 / min(self.seen + 1, 3)
+        return Pace(float(np.exp((1 - weight) * np.log(self.factor) + weight * np.log(ratio))), self.seen + 1)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a run goes by: the problem, the clock that ends it, the memory limit, who is told."""
+
+    problem: Problem
+    clock: Clock
+    memory: Memory
+    seed: int
+    progress: Progress
+    done: Mapping[str, Tried]
+    keep: Callable[[Tried], None]
+
+
+def run(course: Course, entries: Sequence[Entry]) -> tuple[list[Tried], list[str]]:
+    """Fit the entries in order, each with its share of the time left. Returns members and notes.
+
+    Members of `course.done` are taken as they are. Where nothing could be fitted in time, the first learner
+    gets a few rounds with no clock: there is always a member, unless the run was stopped.
+    """
+    tried: list[Tried] = []
+    notes: list[str] = []
+    pace = Pace()
+    for at, entry in enumerate(entries):
+        reason = _reason_against(course, entry, entries[at:], pace)
+        if entry.name in course.done:
+            found: Tried | None = course.done[entry.name]
+        elif reason:
+            notes.append(f"{entry.name} was left out: {reason}")
+            continue
+        else:
+            found, pace = _try(course, entry, entries[at:], pace, notes)
+        if found is not None:
+            tried.append(found)
+            _tell(course, tried, len(entries))
+    if not tried and not course.clock.stopped.is_set():
+        tried.append(_last_resort(course, entries))
+        notes.append("the time was too short for a whole member: one was fitted with a few rounds")
+    return tried, notes
+
+
+def fit_entry(
+    problem: Problem, entry: Entry, seed: int, *, clock: Clock, record: Mapping[str, Any] | None = None
+) -> Tried:
+    """Fit one entry. With a record the clock is not asked. Raises OutOfTimeError."""
+    begin = time.monotonic()
+    fitted = LEARNERS[entry.learner].fit(problem, entry.settings, seed=seed, clock=clock, record=record)
+    return Tried(entry, seed, fitted, problem.loss(fitted.answers), time.monotonic() - begin)
+
+
+def _reason_against(course: Course, entry: Entry, rest: Sequence[Entry], pace: Pace) -> str:
+    learner = LEARNERS[entry.learner]
+    if importlib.util.find_spec(learner.module) is None:
+        return f"{learner.module} is not installed"
+    if course.clock.over():
+        return "stopped" if course.clock.stopped.is_set() else "no time was left"
+    need = learner.bytes(course.problem, entry.settings)
+    if not course.memory.allows(need):
+        return f"it needs about {need / 1e6:,.0f} MB, the limit leaves {course.memory.left() / 1e6:,.0f} MB"
+    allowed = course.clock.left() * _share(rest)
+    hopeless = 0.15 * _guess(course, entry) * pace.factor > allowed
+    return "it would take far longer than its share of the time" if hopeless and pace.seen else ""
+
+
+def _share(rest: Sequence[Entry]) -> float:
+    """The share of the time left that the first of the rest may take: at most three times its part."""
+    total = sum(e.share for e in rest)
+    return min(1.0, max(2.0 * rest[0].share / total, 0.25 if len(rest) > 2 else 1.0))
+
+
+def _guess(course: Course, entry: Entry) -> float:
+    """Seconds on the clock, before the pace of the machine."""
+    problem = course.problem
+    threads = min(len(problem.splits), problem.engine.count)
+    return LEARNERS[entry.learner].seconds(problem, entry.settings) / threads
+
+
+def _try(
+    course: Course, entry: Entry, rest: Sequence[Entry], pace: Pace, notes: list[str]
+) -> tuple[Tried | None, Pace]:
+    allowed = course.clock.left() * _share(rest)
+    guess = _guess(course, entry)
+    used = hurried(entry, guess * pace.factor / allowed)
+    course.progress(Event("train", f"fitting {entry.name}", entry.name, seconds_left=course.clock.left()))
+    begin = time.monotonic()
+    try:
+        found = fit_entry(course.problem, used, course.seed, clock=course.clock.within(allowed))
+    except OutOfTimeError as error:
+        notes.append(f"{entry.name} was left out: {error}")
+        return None, pace
+    except MemoryError:
+        notes.append(f"{entry.name} was left out: the memory was not enough")
+        return None, pace
+    course.keep(found)
+    return found, pace.after(_guess(course, used), time.monotonic() - begin)
+
+
+def _last_resort(course: Course, entries: Sequence[Entry]) -> Tried:
+    entry = next((e for e in entries if "rounds" in e.settings), entries[0])
+    settings = dict(entry.settings)
+    if "rounds" in settings:
+        settings |= {"rounds": 11, "patience": 11, "step": 10}
+    return fit_entry(
+        course.problem, dataclasses.replace(entry, settings=settings), course.seed, clock=Clock.endless()
+    )
+
+
+def _tell(course: Course, tried: Sequence[Tried], total: int) -> None:
+    last = tried[-1]
+    course.progress(
+        Event(
+            "train",
+            f"{last.entry.name} fitted",
+            last.entry.name,
+            loss=last.loss,
+            best=min(t.loss for t in tried),
+            done=len(tried),
+            total=total,
+            seconds_left=course.clock.left(),
+        )
+    )
