@@ -191,7 +191,7 @@ def _precision(x: Array) -> tuple[float, float]:
     if len(x) < 2 or _told_apart(x) > 0.999:
         return 0.0, 1.0
     shift = float(x[len(x) // 2])
-    scale = 1.0 / max(float(x[-1] - shift), float(shift - x[0]))
+    scale = 1.0 / max(float(x[-1]) - shift, shift - float(x[0]))
     if np.isfinite(scale) and scale > 0 and _told_apart((x - shift) * scale) > _told_apart(x) * 1.001:
         return shift, scale
     return 0.0, 1.0
@@ -210,7 +210,9 @@ def _fit_categories(
     for c in _of(columns, "category"):
         found = fit_category(c, feeds[c.name][:, 0], target)
         if found is None:
-            notes.append(f"column {c.name!r} is left out: no level but one has several rows")
+            one = len(set(feeds[c.name][:, 0].tolist())) == 1
+            why = "it is constant" if one else "nearly every row has a value of its own, as identifiers have"
+            notes.append(f"column {c.name!r} is left out: {why}")
         else:
             fitted.append(found)
     return fitted

@@ -28,7 +28,7 @@ class Entry:
     """A member to try.
 
     share: how much of the time it may take, against the shares of those after it. rows: least and most rows of
-    tables that it is for. classes: at most so many.
+    tables that it is for. classes: least and most of them, for tasks that have classes.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Entry:
     presets: frozenset[str]
     rows: tuple[int, int] = ANY
     tasks: tuple[str, ...] = ALL
-    classes: int = 10**9
+    classes: tuple[int, int] = ANY
 
 
 def _e(
@@ -48,7 +48,7 @@ def _e(
     presets: set[str],
     rows: tuple[int, int] = ANY,
     tasks: tuple[str, ...] = ALL,
-    classes: int = 10**9,
+    classes: tuple[int, int] = ANY,
     **settings: Any,
 ) -> Entry:
     return Entry(name, learner, settings, share, frozenset(presets), rows, tasks, classes)
@@ -57,24 +57,35 @@ def _e(
 _STEADY = {"rounds": 1500, "patience": 60, "step": 10}
 _QUICK = {"rounds": 800, "patience": 40, "step": 10}
 
+FEW, MANY = (2, 10), (11, 10**9)
+"""Classes: with many, each round of a booster is many trees, and networks come first."""
+
 PORTFOLIO: tuple[Entry, ...] = (
-    _e("lightgbm", "lightgbm", 3, BALANCED, SMALL, classes=10, **_STEADY, model={
+    _e("network", "network", 8, MIDDLE, classes=MANY, model={"dropout": 0.1}),
+    _e("lightgbm", "lightgbm", 3, BALANCED, SMALL, classes=FEW, **_STEADY, model={
         "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 0.6,
         "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
     }),
-    _e("lightgbm", "lightgbm", 3, BALANCED, LARGE, classes=10, **_QUICK, model={
+    _e("lightgbm", "lightgbm", 3, BALANCED, LARGE, classes=FEW, **_QUICK, model={
         "learning_rate": 0.08, "num_leaves": 48, "min_data_in_leaf": 10, "feature_fraction": 0.6,
         "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
     }),
     _e("linear", "linear", 1, BALANCED),
-    _e("network", "network", 3, MIDDLE, model={}),
-    _e("catboost", "catboost", 4, MIDDLE, SMALL, classes=10, rounds=1500, patience=60, model={
+    _e("catboost", "catboost", 4, MIDDLE, SMALL, classes=FEW, rounds=1500, patience=60, model={
         "learning_rate": 0.06, "depth": 6, "l2_leaf_reg": 3.0, "rsm": 0.6, "bootstrap_type": "Bernoulli",
         "subsample": 0.8, "border_count": 128,
     }),
-    _e("catboost", "catboost", 4, MIDDLE, LARGE, classes=10, rounds=800, patience=40, model={
-        "learning_rate": 0.15, "depth": 7, "l2_leaf_reg": 3.0, "rsm": 0.6, "bootstrap_type": "Bernoulli",
+    _e("catboost", "catboost", 4, MIDDLE, LARGE, classes=FEW, rounds=1500, patience=40, model={
+        "learning_rate": 0.1, "depth": 6, "l2_leaf_reg": 3.0, "bootstrap_type": "Bernoulli",
         "subsample": 0.8, "border_count": 128,
+    }),
+    _e("xgboost", "xgboost", 3, MIDDLE, SMALL, classes=FEW, **_STEADY, model={
+        "eta": 0.05, "max_depth": 6, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
+        "lambda": 2.0,
+    }),
+    _e("xgboost", "xgboost", 3, MIDDLE, LARGE, classes=FEW, **_QUICK, model={
+        "eta": 0.1, "max_depth": 7, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
+        "lambda": 2.0,
     }),
     _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, CLASSES, trees=60, step=10, model={
         "min_samples_leaf": 1, "max_features": "sqrt",
@@ -88,17 +99,22 @@ PORTFOLIO: tuple[Entry, ...] = (
     _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, ("regression",), trees=30, step=10, model={
         "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": 1.0,
     }),
-    _e("xgboost", "xgboost", 3, MIDDLE, SMALL, classes=10, **_STEADY, model={
-        "eta": 0.05, "max_depth": 6, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
+    _e("network", "network", 4, MIDDLE, SMALL, CLASSES, FEW, model={"dropout": 0.1}),
+    _e("network", "network", 4, MIDDLE, LARGE, CLASSES, FEW, model={"dropout": 0.1}),
+    _e("network", "network", 4, MIDDLE, tasks=NUMBERS, model={"dropout": 0.2}),
+    _e("neighbours", "neighbours", 1, MIDDLE, (0, 25_000), (*CLASSES, "regression"), stored=20_000),
+    _e("network_plain", "network", 3, MIDDLE, SMALL, classes=FEW, model={
+        "bins": 0, "dropout": 0.2, "learning_rate": 0.03,
+    }),
+    _e("lightgbm", "lightgbm", 4, BALANCED, classes=MANY, rounds=250, patience=20, step=10, model={
+        "learning_rate": 0.15, "num_leaves": 31, "min_data_in_leaf": 10, "feature_fraction": 0.6,
+        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
+    }),
+    _e("xgboost", "xgboost", 4, MIDDLE, classes=MANY, rounds=200, patience=20, step=10, model={
+        "eta": 0.25, "max_depth": 6, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
         "lambda": 2.0,
     }),
-    _e("xgboost", "xgboost", 3, MIDDLE, LARGE, classes=10, **_QUICK, model={
-        "eta": 0.1, "max_depth": 7, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
-        "lambda": 2.0,
-    }),
-    _e("neighbours", "neighbours", 1, MIDDLE, (0, 25_000), ("binary", "multiclass", "regression"),
-       stored=20_000),
-    _e("lightgbm_random", "lightgbm", 2, MIDDLE, SMALL, classes=10, **_STEADY, model={
+    _e("lightgbm_random", "lightgbm", 2, MIDDLE, SMALL, classes=FEW, **_STEADY, model={
         "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10, "feature_fraction": 0.8,
         "extra_trees": True, "lambda_l2": 0.5,
     }),
@@ -121,7 +137,7 @@ def entries(problem: Problem, preset: str, members: tuple[str, ...] | None) -> l
     fitting = [
         e
         for e in PORTFOLIO
-        if e.rows[0] <= n <= e.rows[1] and problem.task in e.tasks and k <= e.classes
+        if e.rows[0] <= n <= e.rows[1] and problem.task in e.tasks and (not k or e.classes[0] <= k <= e.classes[1])
         and problem.task in LEARNERS[e.learner].tasks
     ]  # fmt: skip
     if wanted is not None:

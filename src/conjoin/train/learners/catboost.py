@@ -112,8 +112,9 @@ def seconds(problem: Problem, settings: Settings) -> float:
     n, d = problem.x.shape
     depth = settings["model"].get("depth", 6)
     share = settings["model"].get("rsm", 1.0)
-    tree = 1.2e-9 * n * d * depth * share + 3e-8 * n * problem.width + 3e-6 * d * 2.0**depth + 5e-4
-    return float(len(problem.splits) * 0.6 * settings["rounds"] * tree)
+    tree = 1.2e-9 * n * d * depth * share + 3e-8 * n * problem.width + 1e-6 * d * 2.0**depth + 5e-4
+    rounds = min(settings["rounds"], 40 / settings["model"].get("learning_rate", 0.1))
+    return float(len(problem.splits) * rounds * tree)
 
 
 def memory(problem: Problem, settings: Settings) -> float:

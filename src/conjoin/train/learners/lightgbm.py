@@ -119,8 +119,9 @@ def seconds(problem: Problem, settings: Settings) -> float:
     n, d = problem.x.shape
     boosters = problem.width if problem.task in ("multiclass", "quantile") else 1
     leaves = settings["model"].get("num_leaves", 31)
-    tree = 2e-9 * n * d * np.log2(leaves + 1) + 4e-6 * d * leaves + 2e-4
-    return float(len(problem.splits) * boosters * 0.6 * settings["rounds"] * tree)
+    tree = 1.2e-9 * n * d * np.log2(leaves + 1) + 4e-6 * d * leaves + 2e-4
+    rounds = min(settings["rounds"], 25 / settings["model"].get("learning_rate", 0.1))
+    return float(len(problem.splits) * boosters * rounds * tree)
 
 
 def memory(problem: Problem, settings: Settings) -> float:

@@ -192,7 +192,7 @@ def seconds(problem: Problem, settings: Settings) -> float:
     if problem.task == "regression":
         return float(k * n * e * e * 1e-10)
     steps = 0.5 * STEPS * len(PENALTIES)
-    return float(k * steps * n * (e * problem.width * 6e-10 + problem.width * 3e-8))
+    return float(k * steps * (n * (e * problem.width * 1e-9 + problem.width * 4e-8) + 5e-4))
 
 
 def memory(problem: Problem, settings: Settings) -> float:

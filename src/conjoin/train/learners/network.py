@@ -92,7 +92,7 @@ def seconds(problem: Problem, settings: Settings) -> float:
     wide = min(6 * e, 400) * hidden[0] + members * sum(
         a * b for a, b in zip(hidden, hidden[1:], strict=False)
     )
-    return float(len(problem.splits) * epochs * n * (6.0 * wide / 1.5e10 + members * sum(hidden) * 4e-9))
+    return float(0.25 * len(problem.splits) * epochs * n * (6.0 * wide / 1.5e10 + members * sum(hidden) * 4e-9))
 
 
 def memory(problem: Problem, settings: Settings) -> float:

@@ -96,8 +96,9 @@ def seconds(problem: Problem, settings: Settings) -> float:
     n, d = problem.x.shape
     boosters = problem.width if problem.task in ("multiclass", "quantile") else 1
     depth = settings["model"].get("max_depth", 6)
-    tree = 2e-9 * n * d * depth + 4e-7 * d * 2.0**depth + 4e-4
-    return float(len(problem.splits) * boosters * 0.6 * settings["rounds"] * tree)
+    tree = 8e-10 * n * d * depth + 4e-7 * d * 2.0**depth + 4e-4
+    rounds = min(settings["rounds"], 25 / settings["model"].get("eta", 0.3))
+    return float(len(problem.splits) * boosters * rounds * tree)
 
 
 def memory(problem: Problem, settings: Settings) -> float:
