@@ -53,6 +53,8 @@ def linked(trees: Trees, sums: np.ndarray) -> np.ndarray:
     if trees.link in ("values", "rising"):
         values = sums * trees.scale + trees.shift
         return np.sort(values, axis=1) if trees.link == "rising" else values
+    if trees.link == "exp":
+        return np.exp(sums)
     if trees.link == "sigmoid":
         return 1 / (1 + np.exp(np.concatenate([sums, -sums], axis=1)))
     if trees.link == "complement":
@@ -123,7 +125,7 @@ def run(trees: Trees, x: np.ndarray) -> np.ndarray:
 
     graph = Graph()
     tensor = graph.column(Column("x", "tensor", (trees.n_features,)))
-    wide = trees.affine
+    wide = trees.affine or trees.link == "exp"
     graph.output("y", trees.emit(graph, tensor), 11 if wide else 1)
     out = Session(graph.build().SerializeToString()).run({"x": x})[0]
     assert out.dtype == (np.float64 if wide else np.float32)
@@ -134,6 +136,7 @@ CASES = {
     "values": {},
     "several targets": {"outputs": 3},
     "rising": {"outputs": 3, "link": "rising"},
+    "exp": {"link": "exp"},
     "sigmoid": {"link": "sigmoid"},
     "softmax": {"link": "softmax", "outputs": 4},
     "complement": {"link": "complement"},
@@ -154,7 +157,7 @@ def test_graph_is_the_reference(case: dict, monkeypatch: pytest.MonkeyPatch) -> 
     x = rows(rng, trees)
     expected = reference(trees, x)
     tolerance = 1e-12 if trees.affine else 1e-6
-    np.testing.assert_allclose(run(trees, x), expected, atol=tolerance)
+    np.testing.assert_allclose(run(trees, x), expected, rtol=1e-9, atol=tolerance)
     monkeypatch.setattr(tree_nodes, "NODES", 20)
     monkeypatch.setattr(tree_nodes, "WIDTH", 8)
     np.testing.assert_allclose(run(trees, x), expected, atol=tolerance)  # as several nodes

@@ -57,6 +57,8 @@ def _linked(trees: Trees, graph: Graph, sums: str, base: Array) -> str:
         z = graph.op("Add", both, graph.const([[0.0, base[0]]]))
         return graph.cast(graph.op("Softmax", z, axis=1), FLOAT)
     z = graph.op("Add", sums, graph.const(base[None]))
+    if trees.link == "exp":
+        return graph.op("Exp", z)
     return graph.cast(graph.op("Softmax", z, axis=1) if trees.link == "softmax" else z, FLOAT)
 
 

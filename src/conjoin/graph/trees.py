@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from conjoin.graph.builder import Graph
     from conjoin.outputs import Array, Json
 
-Link = Literal["values", "rising", "sigmoid", "softmax", "shares", "complement"]
+Link = Literal["values", "rising", "exp", "sigmoid", "softmax", "shares", "complement"]
 """What is done with the K sums.
 
-values: `* scale + shift`, double (n, K). rising: the same, each row sorted, for quantiles. sigmoid: one score
-z to [sigmoid(-z), sigmoid(z)]. softmax: K scores to K probabilities. shares: the sums are probabilities
-already. complement: one sum p to [1 - p, p].
+values: `* scale + shift`, double (n, K). rising: the same, each row sorted, for quantiles. exp: exp(sum),
+double. sigmoid: one score z to [sigmoid(-z), sigmoid(z)]. softmax: K scores to K probabilities. shares: the
+sums are probabilities already. complement: one sum p to [1 - p, p].
 """
 
 
