@@ -1,7 +1,8 @@
 """The laws that members, learners, fusers and outputs keep: run them on your own.
 
 Each law is a small function in one of the tables, by name. A broken one raises LawBroken, which says
-which law, by what, and at which row first. `skip` leaves laws out, by name: those that a thing is known not to keep.
+which law, by what, and at which row first. `skip` leaves laws out, by name: those that a thing is
+known not to keep.
 """
 
 from __future__ import annotations

@@ -58,23 +58,17 @@ def call_fuser(fuser: Callable[..., Any], outputs: Mapping[str, Output], batch: 
 
 
 def call_fit(
-    fit: Callable[..., Any],
-    outputs: Mapping[str, Output],
-    truth: Output,
-    batch: Batch,
-    known: Mapping[str, Any],
-    parameters: Mapping[str, Any],
+    fit: Callable[..., Any], outputs: Mapping[str, Output], truth: Output, parameters: Mapping[str, Any]
 ) -> Callable[..., Any]:
-    """A fitted fuser. Of `known` and the batch it gets what it takes; what is None is left out."""
-    given = {k: v for k, v in known.items() if v is not None and _takes(fit, k)}
-    asked = [k for k, v in known.items() if v is not None and k != "seed" and k not in given]
-    if asked:
-        raise InputError(f"{getattr(fit, '__name__', fit)} takes no {' and no '.join(asked)}")
-    if _takes(fit, "batch"):
-        given["batch"] = batch
-    fitted = fit(outputs, truth, **given, **parameters)
+    """A fitted fuser. Raises InputError on a parameter that it does not take, but `seed` and `batch`."""
+    name = getattr(fit, "__name__", repr(fit))
+    given = {k: v for k, v in parameters.items() if v is not None}
+    strange = [k for k in given if not _takes(fit, k) and k not in ("seed", "batch")]
+    if strange:
+        raise InputError(f"{name} takes no {' and no '.join(strange)}")
+    fitted = fit(outputs, truth, **{k: v for k, v in given.items() if _takes(fit, k)})
     if not callable(fitted):
-        raise InputError(f"{getattr(fit, '__name__', fit)} made a {type(fitted).__name__}, not a fuser")
+        raise InputError(f"{name} made a {type(fitted).__name__}, not a fuser")
     return fitted  # type: ignore[no-any-return]
 
 

@@ -133,10 +133,17 @@ class Ensemble:
                 "this fuser is fitted already, or needs no fitting; give one of conjoin.fusion's fit_*"
             )
         batch = as_batch(batch)
-        known = {"weights": weights, "score": score, "seed": seed}
-        outputs = self.outputs(batch)
-        fuser = call_fit(self.fuser, outputs, self._truth(truth), batch, known, parameters)
-        return replace(self, fuser=fuser)
+        known = {"weights": weights, "score": score, "seed": seed, "batch": batch}
+        return self.fit_fuser(self.outputs(batch), truth, **known, **parameters)
+
+    def fit_fuser(self, outputs: Mapping[str, Output], truth: Any, /, **parameters: Any) -> Ensemble:
+        """The same with answers of the members that are there already, such as out-of-fold ones.
+
+        Parameters that are None are left out, and so are `seed` and `batch` where the function does not take
+        them.
+        """
+        aligned = {name: self._aligned(output) for name, output in outputs.items()}
+        return replace(self, fuser=call_fit(self.fuser, aligned, self._truth(truth), parameters))
 
     def emit(self, graph: Graph, /) -> str:
         """Members, alignment of classes and the fuser, as nodes. Raises NotExportableError."""
