@@ -16,7 +16,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -33,6 +32,7 @@ from conjoin.fusion.network_weights import (
     sigmoid,
     softmax,
 )
+from conjoin.fusion.threads import one_thread
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -51,8 +51,8 @@ _MASKS = 1 << 20  # numbers drawn once for dropout; steps read them from random 
 class Recipe:
     """How a network is built and trained. The defaults suit tables of a hundred to a hundred thousand rows.
 
-    hidden: widths of the layers. members: networks trained as one. bins: piecewise-linear bins of each
-    feature with more than two values (None: 10 for classes, else 32; 0: no bins), fewer where there are many.
+    hidden: widths of the layers. members: networks trained as one. bins: piecewise-linear bins of a feature
+    with more values than that; 8 with fewer; none with two; fewer where features are many. 0: no bins.
     batch: rows of a step (None: 32 to 256, by the number of rows). epochs: passes over the rows (None: 30,
     more on small tables). learning_rate: of Adam, for weights divided by sqrt(inputs) (None: 0.03, 0.1 from
     8,000 rows). flat: share of the steps before the cosine descent of the rate. weight_decay: decoupled.
@@ -62,7 +62,7 @@ class Recipe:
 
     hidden: tuple[int, ...] = (192, 128)
     members: int = 4
-    bins: int | None = None
+    bins: int = 32
     batch: int | None = None
     epochs: int | None = None
     learning_rate: float | None = None
@@ -130,25 +130,13 @@ def fit_network(
         v = _Rows(held, target, _row_weights(validation[2], len(held)))
     rng = np.random.default_rng(seed)
     batch, planned = _schedule(len(X), recipe, steps)
-    inputs = fit_inputs(X, _bins(recipe, task), rng)
+    inputs = fit_inputs(X, recipe.bins, rng)
     model = _Model(inputs, task, n_outputs, np.asarray(levels, dtype=_FLOAT), recipe, rng)
     clock = _Clock(deadline, stop)
-    with _one_thread():
+    with one_thread():
         kept, loss, planned = _train(model, rows, v, batch, planned, recipe, rng, clock, steps)
         final = model.finish(scale, shift)
     return NetworkFit(final, Steps(planned, kept), kept / max(1, len(X) // batch), loss)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Hold the matrix library to one thread: these matrices are small, and folds run side by side."""
-    try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-    except ImportError:
-        yield
-        return
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +166,6 @@ class _Best:
         """The present weights where they are better, else self."""
         loss = model.loss(validation)
         return _Best(model.flat.copy(), step, loss) if self.loss is None or loss < self.loss else self
-
-
-def _bins(recipe: Recipe, task: Task) -> int:
-    if recipe.bins is not None:
-        return recipe.bins
-    return 10 if task == "classes" else 32
 
 
 def _schedule(n: int, recipe: Recipe, steps: Steps | None) -> tuple[int, int]:

@@ -23,6 +23,7 @@ _FAR = 1e4  # scaled numbers are cut here, so that no square overflows
 _CHUNK = 1024  # rows that forward holds at once
 _BLOCK = 256  # numbers that the matrix library sums at once
 _STATISTICS_ROWS = 50_000  # rows that scales and bins are taken from
+_FEW = 8  # bins of a feature that has no more values than it could have bins
 _BINNED = 2048  # bins of all features together, about
 _ARRAYS = (
     *("centre", "rate", "source", "edge", "slope", "entry", "diversity"),
@@ -199,16 +200,14 @@ def fit_inputs(X: Array, bins: int, rng: np.random.Generator) -> Inputs:
     rate = np.where(width > 0, 1 / np.where(width > 0, width, 1), 0).astype(np.float32)
     none = np.zeros(0, dtype=np.float32)
     z = expand(X, centre, rate, np.zeros(0, dtype=np.int64), none, none)
-    values = [np.unique(column) for column in z.T]
-    many = [j for j, v in enumerate(values) if len(v) > 2]
+    found = [np.unique(column, return_counts=True) for column in z.T]
+    many = [j for j, (v, _) in enumerate(found) if len(v) > 2]
     bins = min(bins, _BINNED // max(1, len(many)))
     source: list[int] = []
     edge: list[Array] = []
     slope: list[Array] = []
     for j in many if bins > 1 else []:
-        cut = values[j]
-        if len(cut) > bins + 1:
-            cut = np.unique(np.quantile(z[:, j], np.linspace(0, 1, bins + 1), method="nearest"))
+        cut = _edges(*found[j], bins)
         source += [j] * (len(cut) - 1)
         edge.append(cut[:-1])
         slope.append(1 / np.diff(cut))
@@ -217,6 +216,19 @@ def fit_inputs(X: Array, bins: int, rng: np.random.Generator) -> Inputs:
     mean = expand(X, centre, rate, index, e, s).mean(axis=0)
     mean[: len(centre)] = 0
     return Inputs(centre, rate, index, e, s, mean, len(centre) + (len(many) if source else 0))
+
+
+def _edges(values: Array, counts: Array, bins: int) -> Array:
+    """At most bins + 1 of the values, ascending, at equal steps of their share; few where values are few.
+
+    No value counts for more than a bin, else a column that is mostly 0 would have no bins for the rest.
+    """
+    bins = bins if len(values) > bins else min(bins, _FEW)
+    if len(values) <= bins + 1:
+        return values
+    share = np.cumsum(np.minimum(counts, counts.sum() / bins))
+    at = np.searchsorted(share, np.linspace(0, share[-1], bins + 1))
+    return np.asarray(values[np.unique(np.minimum(at, len(values) - 1))])
 
 
 def product(a: Array, b: Array) -> Array:
