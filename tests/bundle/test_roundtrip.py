@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 from pathlib import Path
@@ -17,7 +18,7 @@ from conjoin.bundle import parts
 
 ROOT = Path(__file__).parents[2]
 BATCH: dict[str, Any] = {
-    "age": np.array([20.0, 55.5, np.nan]),
+    "age": np.array([20.0, 55.5, 41.0]),
     "job": np.array(["job 3", None, "unheard of"], dtype=object),
 }
 
@@ -64,3 +65,21 @@ def test_document_fits_its_schema(tmp_path: Path) -> None:
 def test_every_type_of_the_table_is_there_and_storable(name: str) -> None:
     cls = parts.class_of(name)
     assert all(callable(getattr(cls, verb)) for verb in ("children", "pack", "unpack"))
+
+
+def _storable_classes() -> list[str]:
+    """Every class of the package that packs and unpacks, as "module:Class"; kinds of output are not parts."""
+    found = []
+    for path in sorted((ROOT / "src/conjoin").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for cls in (n for n in tree.body if isinstance(n, ast.ClassDef)):
+            verbs = {n.name for n in cls.body if isinstance(n, ast.FunctionDef)}
+            protocol = any(ast.unparse(b) == "Protocol" for b in cls.bases)
+            if {"children", "pack", "unpack"} <= verbs and not protocol:
+                found.append(f"{module}:{cls.name}")
+    return found
+
+
+def test_no_storable_class_is_forgotten() -> None:
+    assert [c for c in _storable_classes() if c not in parts.PARTS.values()] == []

@@ -21,6 +21,20 @@ PARTS: dict[str, str] = {
     "neighbours": "conjoin.graph.neighbours:Neighbours",
     "average": "conjoin.graph.average:Average",
     "network": "conjoin.fusion.network_weights:NetworkWeights",
+    "predictions": "conjoin.members.predictions:Predictions",
+    "plain": "conjoin.fusion.plain:Plain",
+    "linear_pool": "conjoin.fusion.linear:LinearPool",
+    "affine_pool": "conjoin.fusion.affine:AffinePool",
+    "log_pool": "conjoin.fusion.logpool:LogPool",
+    "column_weights": "conjoin.fusion.columns:ColumnWeights",
+    "stacking": "conjoin.fusion.stacking:Stacking",
+    "network_fuser": "conjoin.fusion.perceptron:NetworkFuser",
+    "gate": "conjoin.fusion.gate:Gate",
+    "calibrated": "conjoin.fusion.calibrate:Calibrated",
+    "temperature": "conjoin.fusion.calibrators:Temperature",
+    "vector_scaling": "conjoin.fusion.calibrators:VectorScaling",
+    "sigmoid": "conjoin.fusion.calibrators:Sigmoid",
+    "isotonic": "conjoin.fusion.calibrators:Isotonic",
 }
 """Type name -> "module:Class". Names stay for ever; a class may move."""
 

@@ -152,10 +152,14 @@ def _make_parts(document: Document, arrays: _Arrays) -> list[Any]:
 
 
 def _meta(index: int, part: PartRecord, document: Document) -> Mapping[str, Any]:
-    """The part's JSON; the root's card gets its provenance back from the document."""
+    """The part's JSON, with what the document says elsewhere put back into its card."""
     card = part.meta.get("card")
-    if index > 0 or not isinstance(card, dict):
+    if not isinstance(card, dict):
         return part.meta
+    if index > 0:
+        first = document.parts[0].meta.get("card")
+        columns = first.get("columns") if isinstance(first, dict) and card.get("columns") is None else None
+        return part.meta if columns is None else {**part.meta, "card": {**card, "columns": columns}}
     provenance = {k: document.json[k] for k in SECTIONS if document.json.get(k) is not None}
     return {**part.meta, "card": {**card, "provenance": provenance | (document.json.get("provenance") or {})}}
 

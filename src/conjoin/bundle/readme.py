@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 MOST_ROWS = 60
+MOST_CATEGORIES = 6
 
 _ANSWERS = {
     "probabilities": "a probability for each class",
@@ -75,7 +76,15 @@ def _members(document: Mapping[str, Any]) -> str:
 
 
 def _columns(document: Mapping[str, Any]) -> str:
-    return _rows([{"column": c["name"], "type": c["type"]} for c in document["columns"]])
+    columns = document["columns"]
+    return _rows([{"column": c["name"], "type": c["type"], "categories": categories(c)} for c in columns])
+
+
+def categories(column: Mapping[str, Any]) -> str:
+    """The first categories of a column of the document, and how many more there are."""
+    known = [str(v) for v in column.get("categories") or []][:MOST_CATEGORIES]
+    more = (column.get("categories_in_all") or 0) - len(known)
+    return ", ".join(known) + (f" and {more} more" if more > 0 else "")
 
 
 def _usage() -> str:
@@ -107,7 +116,8 @@ def _rows(rows: Any) -> str:
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         return ""
     shown = [r for r in rows if isinstance(r, Mapping)][:MOST_ROWS]
-    keys = list(dict.fromkeys(k for r in shown for k, v in r.items() if not isinstance(v, Mapping | list)))
+    plain = {k: None for r in shown for k, v in r.items() if not isinstance(v, Mapping | list)}
+    keys = [k for k in plain if any(r.get(k) not in (None, "") for r in shown)]
     if not keys:
         return ""
     lines = [_line(keys), _line(["---"] * len(keys))]

@@ -140,12 +140,23 @@ class _Packed:
     def add(self, part: Storable, children: list[tuple[str, int]]) -> None:
         index, name = len(self.records), type_of(part)
         arrays, meta = part.pack()
-        meta = _without_provenance(meta) if index == 0 else dict(meta)
+        meta = self._lean(index, meta)
         self.parts.append(part)
         self.sizes.append(0)
         stored = {k: self._array(index, name, k, a) for k, a in arrays.items()}
         children_json = [[k, i] for k, i in children]
         self.records.append({"type": name, "meta": meta, "children": children_json, "arrays": stored})
+
+    def _lean(self, index: int, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON of a part without what the document says elsewhere: records of the fit, equal columns."""
+        card = meta.get("card")
+        if not isinstance(card, dict):
+            return dict(meta)
+        if index == 0:
+            return {**meta, "card": {**card, "provenance": {}}}
+        first = self.records[0]["meta"].get("card", {}).get("columns")
+        same = first is not None and card.get("columns") == first
+        return {**meta, "card": {**card, "columns": None}} if same else dict(meta)
 
     def _array(self, index: int, part: str, name: str, array: Array) -> dict[str, Any]:
         key = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).digest()
@@ -206,13 +217,6 @@ def card_of(part: object) -> Card | None:
     if not isinstance(part, Member):
         return None
     return part.card if isinstance(part.card, Card) else None
-
-
-def _without_provenance(meta: Mapping[str, Any]) -> dict[str, Any]:
-    card = meta.get("card")
-    if not isinstance(card, dict) or "provenance" not in card:
-        return dict(meta)
-    return {**meta, "card": {**card, "provenance": {}}}
 
 
 def _pack_parts(root: object, name: str) -> _Packed:

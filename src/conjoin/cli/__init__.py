@@ -7,10 +7,11 @@ writes one JSON document to stdout; tables go to stdout, progress and notes to s
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS = {
+VERBS: dict[str, Callable[..., None]] = {
     "fit": fit.fit,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,
@@ -42,8 +43,15 @@ VERBS = {
 }
 """Every verb of the command line."""
 
+
+def _help(text: str) -> str:
+    """A docstring for a terminal: paragraphs in one line each, set-in lines as they are."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(p if p.startswith(" ") else " ".join(p.split()) for p in paragraphs)
+
+
 for _name, _verb in VERBS.items():
-    app.command(_name, no_args_is_help=True)(_verb)
+    app.command(_name, help=_help(_verb.__doc__ or ""), no_args_is_help=True)(_verb)
 
 
 def _print_version(wanted: bool) -> None:
@@ -61,7 +69,10 @@ def _common(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
     ] = False,
     debug: Annotated[
-        bool, typer.Option("--debug", help=f"Show Python's traceback of an error; {DEBUG}=1 does the same.")
+        bool,
+        typer.Option(
+            "--debug", metavar=" ", help=f"Show Python's traceback of an error; {DEBUG}=1 does the same."
+        ),
     ] = False,
 ) -> None:
     if debug:
@@ -79,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with warnings.catch_warnings():
             _quiet()
-            return _status(app(list(arguments), standalone_mode=True))
+            return _status(app(list(arguments), prog_name="conjoin"))
     except SystemExit as stop:
         return _status(stop.code)
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ def info(
     bundle: Bundle,
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Also load it: verify every digest and part.")
+        bool, typer.Option("--check", metavar=" ", help="Also load it: verify every digest and part.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -82,7 +82,7 @@ def _print(path: str, found: Mapping[str, Any]) -> None:
         out.print(tables.members(found["members"]))
     scores = found.get("scores")
     if isinstance(scores, list) and scores:
-        out.print(tables.candidates(scores))
+        out.print(tables.trained(scores))
     out.print(tables.columns(found["columns"][:MOST_COLUMNS]))
     rest = [c["name"] for c in found["columns"][MOST_COLUMNS:]]
     if rest:

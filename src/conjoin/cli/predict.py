@@ -53,7 +53,7 @@ def predict(
     check_file(output, force=force)
     member = load(bundle)
     begin, cpu = time.monotonic(), time.process_time()
-    count, written, lost = answer_file(member, file, output, keep=_kept(keep), rows=rows)
+    count, written, lost = answer_file(member, file, output, keep=names(keep), rows=rows)
     seconds, cpu = time.monotonic() - begin, time.process_time() - cpu
     if lost:
         note(f"{lost} of {count} rows have no answer; their cells are empty")
@@ -64,10 +64,6 @@ def predict(
         )
     else:
         say(f"wrote {output}: {count:,} rows in {seconds:.1f} s")
-
-
-def _kept(keep: Sequence[str] | None) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(n for text in keep or () for n in names(text)))
 
 
 def answer_file(

@@ -12,7 +12,7 @@ import numpy as np
 
 from conjoin.compose import Ensemble
 from conjoin.errors import ColumnError, InputError, OutputsError, listed, nearest
-from conjoin.fusion import PLAIN
+from conjoin.fusion.plain import log_pool, mean, median
 from conjoin.report.truth import truth_for
 from conjoin.scores import Score, default_score, estimate, paired, score_of, user_score
 from conjoin.tables import batch_of
@@ -81,6 +81,7 @@ class _Answer:
 
 
 def _answers(member: Member[Any], batch: Batch) -> list[_Answer]:
+    member.predict({n: a[:1] for n, a in batch.items()})  # compiles its graph, which is not a cost of rows
     begin = time.process_time()
     fused = member.predict(batch)
     seconds = (time.process_time() - begin) / max(1, len(fused))
@@ -92,8 +93,8 @@ def _answers(member: Member[Any], batch: Batch) -> list[_Answer]:
         cost = member.members[name].card.cost
         found.append(_Answer(name, "member", output, cost.cpu_seconds_per_row, cost.bytes))
     if len(outputs) > 1:
-        rules = ("mean", "log_pool") if member.card.kind == "probabilities" else ("mean", "median")
-        found += [_Answer(r, "fusion", PLAIN[r](outputs), None, None) for r in rules]
+        rules = (mean, log_pool) if member.card.kind == "probabilities" else (mean, median)
+        found += [_Answer(r.__name__, "fusion", r(outputs), None, None) for r in rules]
     return found
 
 

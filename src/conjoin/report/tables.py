@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from conjoin.bundle.readme import bytes_text, printable, seconds_text
+from conjoin.bundle.readme import bytes_text, categories, printable, seconds_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,6 +64,27 @@ def leaderboard(records: Sequence[Record], *, metric: str = "value") -> Table:
     return table(records, fields)
 
 
+def trained(records: Sequence[Record]) -> Table:
+    """The table of members of a fit: out-of-fold scores, cost, and which were kept."""
+    metric = str(records[0].get("score", "value")) if records else "value"
+    fields = [
+        Field("member", lambda r: str(r["name"]), right=False, cut=True),
+        Field(metric, lambda r: number(r.get("value"))),
+        Field("± 95 %", lambda r: number(_half(r), digits=2)),
+        Field("kept", lambda r: "yes" if r.get("kept") else "", right=False),
+        Field("fit", lambda r: _time(r.get("fit_seconds"))),
+        Field("CPU/row", lambda r: _time(r.get("cpu_seconds_per_row"))),
+        Field("size", lambda r: _size(r.get("bytes"))),
+    ]
+    return table(records, fields)
+
+
+def choice(record: Record) -> list[tuple[str, Table]]:
+    """The tables of how the fuser was chosen, with their titles: what was compared, and the Pareto front."""
+    titles = {"candidates": "Fusions compared by cross-validation", "pareto": "Pareto front"}
+    return [(t, candidates(record[k])) for k, t in titles.items() if record.get(k)]
+
+
 def candidates(records: Sequence[Record], *, metric: str = "score") -> Table:
     """The table of fusions that were compared by cross-validation."""
     keys = list(dict.fromkeys(k for r in records for k, v in r.items() if not isinstance(v, list | Mapping)))
@@ -96,15 +117,9 @@ def columns(records: Sequence[Record]) -> Table:
     fields = [
         Field("column", lambda r: str(r["name"]), right=False, cut=True),
         Field("type", lambda r: str(r["type"]), right=False),
-        Field("categories", _categories, right=False, cut=True),
+        Field("categories", categories, right=False, cut=True),
     ]
     return table(records, fields)
-
-
-def _categories(record: Record) -> str:
-    known = record.get("categories") or []
-    more = (record.get("categories_in_all") or 0) - len(known[:6])
-    return ", ".join(map(str, known[:6])) + (f" and {more} more" if more > 0 else "")
 
 
 def _flat(records: Sequence[Record], depth: int) -> list[Record]:
