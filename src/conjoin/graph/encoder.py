@@ -217,16 +217,19 @@ def _check(encoder: Encoder) -> None:
         raise ValueError("a number column of another type")
     if p and (encoder.shift.shape != (p,) or encoder.scale.shape != (p,)):
         raise ValueError("shift and scale must hold one number per column")
-    if k and (encoder.median.shape != (k,) or not _inside(encoder.kept, k * len(DATE_FEATURES))):
+    dated = k * len(DATE_FEATURES)
+    if k and (encoder.median.shape != (k,) or not _inside(encoder.kept, dated) or not len(encoder.kept)):
         raise ValueError("median and kept do not fit the dates")
     for c in encoder.categories:
         if c.table.ndim != 2 or c.table.shape[1] != len(c.names) or len(c.levels) != len(c.rows):
             raise ValueError(f"category {c.column.name!r}: table, names and levels do not fit together")
-        if not _inside(c.rows, len(c.table)) or not len(c.table):
+        if not _inside(c.rows, len(c.table)) or not len(c.table) or not c.names:
             raise ValueError(f"category {c.column.name!r}: a row outside the table")
     for t in encoder.texts:
         if t.matrix.ndim != 2 or len(t.words) != len(t.rows) or not _inside(t.rows, len(t.matrix)):
             raise ValueError(f"text {t.column.name!r}: words and matrix do not fit together")
+    if any(min(c.shape, default=0) < 1 for c in encoder.tensors):
+        raise ValueError("a tensor column without a shape")
     if len({c.name for c in encoder.columns}) != len(encoder.columns) or not encoder.columns:
         raise ValueError("columns are doubled, or there are none")
 

@@ -13,13 +13,14 @@ from conjoin.graph.encoder import Category
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
-FEW = 32
-"""Up to so many levels: one code, ordered by the target."""
 SEVERAL = 32
-"""Up to so many levels: one code, ordered by frequency, and target statistics.
-Above: statistics and frequency."""
+"""Up to so many levels a column is a code 0, 1, ...; beyond, target statistics and frequency."""
+CROWD = 100
+"""A code with so many rows per level is ordered by the target. With fewer, the order would tell of single
+rows' truth (with 80 rows per level the out-of-fold log-loss on credit_g was 0.013 too good): it is by
+frequency then, and target statistics, which are cross-fitted, stand beside it."""
 RARE = 5
-"""Levels of a column with few or several levels that have fewer rows are pooled."""
+"""Levels of such a column that have fewer rows are pooled."""
 MOST_LEVELS = 20_000
 """At most so many levels of a column are remembered, the most frequent ones."""
 _FLOOR = 1e-5
@@ -92,7 +93,7 @@ def _small(column: Column, levels: list[str], groups: Array, codes: Array, targe
         return None
     statistics = _Statistics.of(of_row, size, target)
     name = column.name
-    if size <= FEW:
+    if target.known.sum() >= CROWD * size:
         rank = np.empty(size, dtype=np.int64)
         rank[np.argsort(_order(statistics), kind="stable")] = np.arange(size)
         unseen = rank[np.abs(_order(statistics)).argmin()] if groups.max() == len(levels) - 1 else rank[-1]
