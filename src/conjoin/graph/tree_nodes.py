@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -186,4 +186,4 @@ class _Group:
 
 
 def _ints(array: Any) -> list[int]:
-    return np.asarray(array, dtype=np.int64).tolist()
+    return cast("list[int]", np.asarray(array, dtype=np.int64).tolist())

@@ -68,7 +68,8 @@ def _fields(arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> dict[str, A
     leaf = _bits(arrays["leaf"], int(meta["nodes"]))
     inner, count, width = int((~leaf).sum()), int(meta["trees"]), int(meta["width"])
     values = _unpack_values(arrays, width)
-    runs = np.diff(arrays["weight.start"].astype(np.int64), append=count)
+    starts = arrays["weight.start"].astype(np.int64)
+    runs: Array = np.append(starts[1:], count) - starts
     missing, codes = arrays.get("missing_left"), arrays.get("codes")
     feature, threshold = _unpack_splits(arrays)
     return {
