@@ -53,10 +53,7 @@ class Outcome:
 
     def best_member(self) -> str | None:
         """The single member that validation put first; where no score is kept, the test part's best."""
-        scores = {name: score for name, score in self._validation().items() if name in self.members}
-        if scores:
-            return min(scores, key=lambda name: (scores[name], name))
-        return self.luckiest_member()
+        return self._first(set(self.members)) or self.luckiest_member()
 
     def luckiest_member(self) -> str | None:
         """The member with the least test loss: a bound, since nobody could have chosen it."""
@@ -67,11 +64,18 @@ class Outcome:
     @property
     def chosen_on_validation(self) -> bool:
         """Whether `best_member` comes from validation scores of the fit."""
-        return any(name in self.members for name in self._validation())
+        return self._first(set(self.members)) is not None
 
-    def _validation(self) -> dict[str, float]:
-        notes = self.record.get("notes", {})
-        return {str(name): float(loss) for name, loss in notes.get("validation_losses", {}).items()}
+    def dropped_best(self) -> str | None:
+        """The member that validation put first, where the ensemble did without it, so that it is not here."""
+        best = self._first(None)
+        return None if best in self.members else best
+
+    def _first(self, among: set[str] | None) -> str | None:
+        """Return the member with the least validation loss, of those given or of all that were tried."""
+        losses = self.record.get("notes", {}).get("validation_losses", {})
+        names = [name for name in losses if among is None or name in among]
+        return min(names, key=lambda name: (losses[name], name)) if names else None
 
 
 @cache

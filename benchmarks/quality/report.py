@@ -140,19 +140,20 @@ def _members(grid: Grid) -> str:
     ]
     note = (
         "The best single member is the one that the fit's own validation scores put first (marked * where no "
-        "such scores are kept: then the best on the test part). The last column is the difference to the "
-        "member with the least test loss, which nobody could have chosen."
+        "such scores are kept: then the best on the test part; after a † stands a member that validation put "
+        "first and the ensemble did without: it is not in the bundle, so the best of the others is taken). "
+        "The last column is the difference to the member with the least test loss, which nobody could have "
+        "chosen."
     )
     return note + "\n\n" + markdown.table(headers, rows)
 
 
 def _member_cells(one: Outcome, best: str) -> list[str]:
     lucky = one.luckiest_member() or best
-    cells = [
-        markdown.number(one.loss, 5),
-        str(len(one.members)),
-        best + ("" if one.chosen_on_validation else " *"),
-    ]
+    mark = "" if one.chosen_on_validation else " *"
+    if dropped := one.dropped_best():
+        mark += f" † {dropped}"
+    cells = [markdown.number(one.loss, 5), str(len(one.members)), best + mark]
     cells.append(markdown.number(one.loss - one.against_member(best).value, 5))
     for name in (best, lucky):
         found = one.against_member(name)

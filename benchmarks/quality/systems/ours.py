@@ -8,17 +8,30 @@ from typing import Any
 
 import pandas as pd
 
-from .base import Answers, Fitted, Job, Loaded, as_answers
+from .base import THREADS, Answers, Fitted, Job, Loaded, as_answers
 
 
 def fit(train: pd.DataFrame, job: Job) -> Fitted:
-    """Fit with the limit and save the bundle."""
+    """Fit with the limit and save the bundle. The task is given, as it is to the peers."""
     import conjoin
 
-    ensemble: Any = conjoin.fit(train, target=job.target, time_limit=job.limit, seed=job.seed)
+    ensemble: Any = conjoin.fit(
+        train, target=job.target, task=job.task, time_limit=job.limit, seed=job.seed, threads=THREADS
+    )
     bundle = job.folder / "bundle.conjoin"
     conjoin.save(ensemble, str(bundle))
-    return Fitted(bundle, {"deployed": sorted(ensemble.members)})
+    return Fitted(bundle, _notes(ensemble))
+
+
+def _notes(ensemble: Any) -> dict[str, Any]:
+    """Return what the fit recorded: the members tried with their validation losses, those kept, the fuser."""
+    told = ensemble.card.provenance
+    return {
+        "deployed": sorted(ensemble.members),
+        "validation_losses": {row["name"]: row["loss"] for row in told.get("scores", ())},
+        "fuser": type(ensemble.fuser).__name__,
+        "choice": told.get("choice"),
+    }
 
 
 def load(bundle: Path, job: Job) -> Loaded:
