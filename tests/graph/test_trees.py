@@ -8,7 +8,7 @@ import pytest
 from conjoin.errors import BundleError, InputError
 from conjoin.graph import tree_nodes
 from conjoin.graph.builder import Graph
-from conjoin.graph.preorder import float32_below, preorder, right_children, tree_starts
+from conjoin.graph.preorder import preorder, right_children, rounded_down, tree_starts
 from conjoin.graph.session import Session
 from conjoin.graph.tree_sets import Sets
 from conjoin.graph.trees import Nodes, Trees
@@ -76,6 +76,7 @@ def random_trees(
     sets: int = 0,
     pure: bool = False,
     zero_missing: bool = False,
+    wide: bool = False,
 ) -> Trees:
     left, right, roots = [], [], []
     for _ in range(count):
@@ -107,7 +108,7 @@ def random_trees(
     target = rng.integers(0, outputs, count) if width == 1 else None
     return Trees.of(
         nodes, n_features=d, link=link, base=rng.normal(size=outputs), target=target,  # type: ignore[arg-type]
-        weight=np.round(rng.random(count), 1), zero_missing=zero_missing,
+        weight=np.round(rng.random(count), 1), zero_missing=zero_missing, wide=wide,
     )  # fmt: skip
 
 
@@ -117,17 +118,22 @@ def rows(rng: np.random.Generator, trees: Trees, n: int = 60) -> np.ndarray:
     x = np.where(rng.random(x.shape) < 0.3, rng.choice(trees.threshold, x.shape), x)  # ties
     for f in trees.sets.feature:
         x[:, f] = np.where(rng.random(n) < 0.8, rng.integers(-2, 10, n), x[:, f])
-    return x.astype(np.float32)
+    return x.astype(trees.threshold.dtype)
 
 
 def run(trees: Trees, x: np.ndarray) -> np.ndarray:
     from conjoin.contracts import Column
 
     graph = Graph()
-    tensor = graph.column(Column("x", "tensor", (trees.n_features,)))
+    if x.dtype == np.float64:
+        feeds = {f"x{j}": x[:, j : j + 1] for j in range(x.shape[1])}
+        tensor = graph.concat([graph.column(Column(name, "number")) for name in feeds])
+    else:
+        feeds = {"x": x}
+        tensor = graph.column(Column("x", "tensor", (trees.n_features,)))
     wide = trees.affine or trees.link == "exp"
     graph.output("y", trees.emit(graph, tensor), 11 if wide else 1)
-    out = Session(graph.build().SerializeToString()).run({"x": x})[0]
+    out = Session(graph.build().SerializeToString()).run(feeds)[0]
     assert out.dtype == (np.float64 if wide else np.float32)
     return out
 
@@ -146,6 +152,8 @@ CASES = {
     "vectors to softmax": {"link": "softmax", "outputs": 3, "width": 3},
     "zero is missing": {"zero_missing": True},
     "sets": {"sets": 4},
+    "float64": {"wide": True},
+    "float64 with sets": {"wide": True, "sets": 3, "zero_missing": True},
     "sets and zero": {"sets": 3, "zero_missing": True, "link": "softmax", "outputs": 3},
 }
 
@@ -308,10 +316,10 @@ def test_preorder_of_shuffled_nodes() -> None:
     assert preorder(left, right, np.array([3, 5])).tolist() == [3, 0, 1, 4, 2, 5]
 
 
-def test_float32_below_decides_as_the_threshold() -> None:
+def test_rounded_down_decides_as_the_threshold() -> None:
     rng = np.random.default_rng(11)
     t = np.concatenate([rng.normal(size=1000), [0.0, -0.0, 1e300, -1e300, np.inf, 1.0, 0.1]])
     near = np.clip(t, -3.4e38, 3.4e38).astype(np.float32)
-    for x in (float32_below(t), near, np.nextafter(near, np.float32(9))):
-        np.testing.assert_array_equal(x <= float32_below(t), x.astype(np.float64) <= t)
-        np.testing.assert_array_equal(x <= float32_below(t, strict=True), x.astype(np.float64) < t)
+    for x in (rounded_down(t), near, np.nextafter(near, np.float32(9))):
+        np.testing.assert_array_equal(x <= rounded_down(t), x.astype(np.float64) <= t)
+        np.testing.assert_array_equal(x <= rounded_down(t, strict=True), x.astype(np.float64) < t)

@@ -52,9 +52,9 @@ class Linear:
         return replace(first, coefficients=coefficients, intercept=intercept)
 
     def emit(self, graph: Graph, x: str) -> str:
-        """Add the nodes over the tensor x (n, e) float32; returns probabilities float32 or values double."""
+        """Add the nodes over the tensor x (n, e); returns probabilities float32 or values double."""
         op = graph.op
-        x = graph.cast(x, DOUBLE) if self.coefficients.dtype == np.float64 else x
+        x = graph.cast(x, DOUBLE if self.coefficients.dtype == np.float64 else FLOAT)
         score = op("Gemm", x, graph.const(self.coefficients), graph.const(self.intercept))
         if self.link in ("softmax", "sigmoid", "rest"):
             return graph.cast(self._shares(graph, score), FLOAT)

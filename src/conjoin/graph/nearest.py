@@ -37,7 +37,7 @@ class Nearest:
     shares: bool
 
     def emit(self, graph: Graph, x: str, /) -> str:
-        """Add the nodes over x (n, d) float32; returns probabilities float32 or values double, (n, K)."""
+        """Add the nodes over x (n, d); returns probabilities float32 or values double, (n, K)."""
         op, one = graph.op, graph.const([1], np.int64)
         graph.limit_rows(BYTES // (8 * max(1, len(self.rows))))
         rows, x = graph.const(self.rows, np.float64), graph.cast(x, DOUBLE)

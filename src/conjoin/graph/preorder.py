@@ -68,13 +68,17 @@ def right_children(leaf: Array) -> Array:
     return cast("Array", ends + 1)
 
 
-def float32_below(threshold: Array, *, strict: bool = False) -> Array:
+def rounded_down(threshold: Array, *, strict: bool = False, wide: bool = False) -> Array:
     """The largest float32 that is <= each threshold (< where strict), so that `x <= it` decides alike.
 
-    >>> float32_below(np.array([0.1, 1.0])) <= np.array([0.1, 1.0])
+    wide: the largest float64, for rows in float64.
+
+    >>> rounded_down(np.array([0.1, 1.0])) <= np.array([0.1, 1.0])
     array([ True,  True])
     """
     exact = np.asarray(threshold, dtype=np.float64)
+    if wide:
+        return np.nextafter(exact, -np.inf) if strict else exact
     with np.errstate(over="ignore"):
         near = exact.astype(np.float32)
     above = near.astype(np.float64) >= exact if strict else near.astype(np.float64) > exact

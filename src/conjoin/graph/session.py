@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Session:
     """A loaded ONNX model: `run` takes named arrays whose first axis is rows.
 
-    model: serialised ModelProto. rows: the most that run at once (`Graph.rows_at_once`). providers: onnxruntime execution providers, best first.
+    model: serialised ModelProto. rows: the most that run at once (`Graph.rows_at_once`). providers:
+    onnxruntime execution providers, best first.
     Raises BundleError where onnxruntime refuses the model.
     """
 

@@ -27,12 +27,12 @@ NODES = 32_768
 WIDTH = 4_096
 """Numbers per row that looking up vector leaves may make at once."""
 FLOAT, INT64, DOUBLE = 1, 7, 11
-TINY = np.float32(1e-35)
+TINY = float(np.float32(1e-35))
 """What LightGBM takes for zero."""
 
 
 def emit_trees(trees: Trees, graph: Graph, x: str) -> str:
-    """Add the nodes of an ensemble over x (n, n_features) float32; returns probabilities or values."""
+    """Add the nodes of an ensemble over x (n, n_features); returns probabilities or values."""
     sums, base = _sums(trees, graph, x)
     if sums is None:
         rows = graph.op("Shape", x, start=0, end=1)
@@ -62,14 +62,6 @@ def _linked(trees: Trees, graph: Graph, sums: str, base: Array) -> str:
     return graph.cast(graph.op("Softmax", z, axis=1) if trees.link == "softmax" else z, FLOAT)
 
 
-def _features(trees: Trees, graph: Graph, x: str) -> str:
-    """x in double, 0 as NaN where it counts as missing."""
-    if trees.zero_missing:
-        zero = graph.op("LessOrEqual", graph.op("Abs", x), graph.const(TINY))
-        x = graph.op("Where", zero, graph.const(np.float32(np.nan)), x)
-    return graph.cast(x, DOUBLE)
-
-
 def _sums(trees: Trees, graph: Graph, x: str) -> tuple[str | None, Array]:
     """The sums (n, K) in double, None where there is no inner node; and base with trees of one leaf in it."""
     starts = tree_starts(trees.leaf)
@@ -84,11 +76,16 @@ def _sums(trees: Trees, graph: Graph, x: str) -> tuple[str | None, Array]:
     else:
         np.add.at(base, trees.target[alone], gain[:, 0])
     by_lookup = vector and bool(((trees.values != 0).sum(1) > 1).any())
-    wide, rows = _features(trees, graph, x), row_indices(trees.sets, graph, x)
+    narrow = trees.threshold.dtype == np.float32
+    x = graph.cast(graph.cast(x, FLOAT) if narrow else x, DOUBLE)  # onnxruntime drops casts to the same type
+    rows = row_indices(trees.sets, graph, x)
+    if trees.zero_missing:
+        zero = graph.op("LessOrEqual", graph.op("Abs", x), graph.const(TINY))
+        x = graph.op("Where", zero, graph.const(np.nan, np.float64), x)
     parts = []
     for a, b in _groups(trees, size, by_lookup):
         group = _Group(trees, starts, leaves, np.arange(a, b)[size[a:b] > 1])
-        features = group.features(graph, wide, rows)
+        features = group.features(graph, x, rows)
         parts.append(group.lookup(graph, features) if by_lookup else group.direct(graph, features))
     if not parts:
         return None, base

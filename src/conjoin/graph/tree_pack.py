@@ -76,7 +76,7 @@ def _fields(arrays: Mapping[str, Array], meta: Mapping[str, Any]) -> dict[str, A
         "n_features": int(meta["features"]),
         "leaf": leaf,
         "feature": feature.astype(np.uint32),
-        "threshold": threshold.astype(np.float32),
+        "threshold": threshold.astype(np.float64 if threshold.dtype == np.float64 else np.float32),
         "missing_left": np.zeros(inner, dtype=bool) if missing is None else _bits(missing, inner),
         "codes": np.arange(len(values), dtype=np.uint32) if codes is None else codes.astype(np.uint32),
         "values": values,
@@ -119,16 +119,18 @@ def _problem(f: Mapping[str, Any]) -> str | None:
 
 def _pack_splits(feature: Array, threshold: Array) -> dict[str, Array]:
     """Feature and threshold of each inner node, or a table of the distinct ones where that is smaller."""
-    keys = feature.astype(np.uint64) << np.uint64(32) | threshold.view(np.uint32)
+    column = _smallest(int(feature.max(initial=0)) + 1)
+    entry = threshold.itemsize + np.dtype(column).itemsize
+    number, order = np.unique(threshold.view(f"u{threshold.itemsize}"), return_inverse=True)
+    keys = feature.astype(np.uint64) << np.uint64(32) | order.astype(np.uint64)
     distinct, codes = np.unique(keys, return_inverse=True)
-    code, column = _smallest(len(distinct)), _smallest(int(feature.max(initial=0)) + 1)
-    entry = 4 + np.dtype(column).itemsize
+    code = _smallest(len(distinct))
     if np.dtype(code).itemsize * len(keys) + entry * len(distinct) >= entry * len(keys):
         return {"feature": feature.astype(column), "threshold": threshold}
     return {
         "split": codes.astype(code),
         "feature": (distinct >> np.uint64(32)).astype(column),
-        "threshold": distinct.astype(np.uint32).view(np.float32),
+        "threshold": number[distinct & np.uint64(0xFFFFFFFF)].view(threshold.dtype),
     }
 
 

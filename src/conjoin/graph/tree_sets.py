@@ -84,13 +84,13 @@ class Sets:
 
 
 def row_indices(sets: Sets, graph: Graph, x: str) -> dict[int, tuple[str, int]]:
-    """For each feature with sets the tensor (n,) of rows of its table, and the table's size."""
+    """For each feature with sets the tensor (n,) of rows of its table, and the table's size. x: double."""
     found = {}
     for f, size in sets.sizes().items():
         column = graph.op("Gather", x, graph.const(f, np.int64), axis=1)
-        low, high = graph.const(-1, np.float32), graph.const(size, np.float32)
+        low, high = graph.const(-1, np.float64), graph.const(size, np.float64)
         inside = graph.op("And", graph.op("Greater", column, low), graph.op("Less", column, high))
-        other = graph.op("Where", graph.op("IsNaN", column), graph.const(size + 1, np.float32), high)
+        other = graph.op("Where", graph.op("IsNaN", column), graph.const(size + 1, np.float64), high)
         found[f] = graph.cast(graph.op("Where", inside, column, other), INT64), size
     return found
 

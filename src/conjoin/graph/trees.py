@@ -16,7 +16,7 @@ import numpy as np
 
 from conjoin.errors import InputError, listed
 from conjoin.graph import tree_pack
-from conjoin.graph.preorder import float32_below, preorder, tree_starts
+from conjoin.graph.preorder import preorder, rounded_down, tree_starts
 from conjoin.graph.tree_nodes import emit_trees
 from conjoin.graph.tree_sets import Sets
 
@@ -38,12 +38,13 @@ sums are probabilities already. complement: one sum p to [1 - p, p].
 class Trees:
     """N nodes (I inner ones, L leaves) of T trees over `n_features` float32 features; K sums.
 
-    leaf: (N,) bool, in preorder. feature: (I,) uint32. threshold: (I,) float32, left where x <= threshold.
-    missing_left: (I,) bool, where NaN goes. codes: (L,) uint32, the row of `values` that a leaf adds.
-    values: (U, W) float32: W = 1 number, for the sum that `target` (T,) names, or W = K numbers.
-    weight: (T,) float64, times which a tree's leaves count. base: (K,) float64, added to the sums.
-    link: see `Link`. scale, shift: the last step of values. zero_missing: 0 counts as missing.
-    sets: M sets of categories, which are further features, numbered from n_features on.
+    leaf: (N,) bool, in preorder. feature: (I,) uint32. threshold: (I,) float32, left where float32(x) <=
+    threshold; or float64, left where x <= threshold. missing_left: (I,) bool, where NaN goes.
+    codes: (L,) uint32, the row of `values` that a leaf adds. values: (U, W) float32: W = 1 number, for the sum
+    that `target` (T,) names, or W = K numbers. weight: (T,) float64, times which a tree's leaves count.
+    base: (K,) float64, added to the sums. link: see `Link`. scale, shift: the last step of values.
+    zero_missing: 0 counts as missing. sets: M sets of categories, which are further features, numbered from
+    n_features on.
 
     `Trees.of` makes one from the nodes of a library's trees.
     """
@@ -80,8 +81,12 @@ class Trees:
         target: Array | None = None,
         weight: Array | None = None,
         zero_missing: bool = False,
+        wide: bool = False,
     ) -> Trees:
-        """Trees from nodes in any order. base: (K,). target: (T,), the sum of each tree. weight: (T,)."""
+        """Trees from nodes in any order. base: (K,). target: (T,), the sum of each tree. weight: (T,).
+
+        wide: keep thresholds in float64, for a model that compares them with float64 rows.
+        """
         order = preorder(nodes.left, nodes.right, nodes.roots)
         leaf = nodes.left[order] < 0
         inner, count = order[~leaf], len(nodes.roots)
@@ -97,7 +102,7 @@ class Trees:
             n_features=n_features,
             leaf=leaf,
             feature=nodes.feature[inner].astype(np.uint32),
-            threshold=float32_below(nodes.threshold[inner], strict=nodes.strict),
+            threshold=rounded_down(nodes.threshold[inner], strict=nodes.strict, wide=wide),
             missing_left=nodes.missing_left[inner].astype(bool),
             codes=codes,
             values=values,
@@ -159,7 +164,7 @@ class Trees:
         return replace(self, scale=float(scale), shift=float(shift))
 
     def emit(self, graph: Graph, x: str, /) -> str:
-        """Add the nodes over the tensor x (n, n_features) float32, NaN missing.
+        """Add the nodes over the tensor x (n, n_features), float32 or double, NaN missing.
 
         Returns probabilities (n, K) float32, or values (n, K) double.
         """
@@ -226,7 +231,7 @@ def _coded(values: Array) -> tuple[Array, Array]:
 def _alike(parts: Sequence[Trees], kinds: Sequence[tuple[object, ...]]) -> None:
     if len(set(kinds)) > 1:
         raise InputError(f"ensembles of trees of different kinds do not join: {listed(dict.fromkeys(kinds))}")
-    if len({(p.n_features, p.zero_missing) for p in parts}) > 1:
+    if len({(p.n_features, p.zero_missing, p.threshold.dtype) for p in parts}) > 1:
         raise InputError("ensembles of trees over different features do not join")
 
 

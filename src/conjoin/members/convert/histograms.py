@@ -57,6 +57,7 @@ def histogram_trees(model: Any) -> Trees:
         link=link,
         base=np.asarray(model._baseline_prediction, dtype=np.float64).reshape(outputs),
         target=np.arange(len(trees)) % outputs,
+        wide=True,
     )
 
 

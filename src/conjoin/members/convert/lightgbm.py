@@ -32,12 +32,12 @@ FIELDS = ("split_feature", "threshold", "decision_type", "left_child", "right_ch
 
 
 def lightgbm_trees(
-    booster: Any, *, rounds: int | None = None, scale: float = 1.0, shift: float = 0.0
+    booster: Any, *, rounds: int | None = None, scale: float = 1.0, shift: float = 0.0, wide: bool = False
 ) -> Trees:
     """The first `rounds` rounds of a `lightgbm.Booster` (None: up to its best) as trees over its features.
 
-    scale, shift: the last step of values. Raises NotExportableError for linear trees and objectives whose
-    answers are no sum of trees.
+    scale, shift: the last step of values. wide: for rows in float64. Raises NotExportableError for linear
+    trees and objectives whose answers are no sum of trees.
     """
     head, *blocks = booster.model_to_string(num_iteration=rounds).split("\nTree=")
     header = _lines(head)
@@ -62,6 +62,7 @@ def lightgbm_trees(
         target=np.arange(len(trees)) % outputs,
         weight=np.full(len(trees), steepness / max(share, 1)),
         zero_missing=zero_missing,
+        wide=wide,
     )
     return made.rescaled(scale=scale, shift=shift) if made.affine else made
 
