@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from conjoin.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ class Average:
 
     def emit(self, graph: Graph, x: str) -> str:
         """Add all parts over the tensor x and their mean, in the type of their answers."""
-        return graph.op("Mean", *(part.emit(graph, x) for part in self.parts))
+        total = graph.op("Sum", *(part.emit(graph, x) for part in self.parts))
+        share = graph.op("CastLike", graph.const(1 / len(self.parts), np.float64), total)
+        return graph.op("Mul", total, share)
 
     def children(self) -> Mapping[str, Storable]:
         """The parts, by number."""

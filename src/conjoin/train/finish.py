@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 from conjoin.compose import Ensemble
 from conjoin.contracts import Card, Cost
 from conjoin.members.portable import Portable, portable
-from conjoin.outputs import Array, Json, Output
-from conjoin.scores import Score, estimate
+from conjoin.outputs import Array, Json
+from conjoin.scores import estimate
 from conjoin.train.budget import Clock
 from conjoin.train.fusing import Fused, fuse
 from conjoin.train.learners import LEARNERS
@@ -28,6 +28,16 @@ class Limits:
     size: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """The ensemble, the members that were tried with their costs, and the fuser with how it was chosen."""
+
+    ensemble: Ensemble
+    tried: Sequence[Tried]
+    costs: Mapping[str, Cost]
+    fused: Fused
+
+
 def finish(
     prepared: Prepared,
     tried: Sequence[Tried],
@@ -36,7 +46,7 @@ def finish(
     clock: Clock,
     seed: int,
     repeat: Mapping[str, Any] | None = None,
-) -> tuple[Ensemble, Fused]:
+) -> Finished:
     """The ensemble of the members that the chosen fuser uses.
 
     repeat: the fusion of a plan, to be done again without a choice.
@@ -55,12 +65,9 @@ def finish(
         deadline=clock.deadline,
         repeat=repeat,
     )
-    members = {
-        t.entry.name: _member(prepared, t, costs[t.entry.name])
-        for t in tried
-        if t.entry.name in fused.members
-    }
-    return Ensemble(members, fused.fuser), fused
+    kept = {t.entry.name: t for t in tried if t.entry.name in fused.members}
+    members = {n: _member(prepared, t, costs[n]) for n, t in kept.items()}
+    return Finished(Ensemble(members, fused.fuser), tried, costs, fused)
 
 
 def _features(prepared: Prepared, tried: Tried) -> Array:
@@ -74,8 +81,12 @@ def _cost(prepared: Prepared, tried: Tried) -> Cost:
 
 def _member(prepared: Prepared, tried: Tried, cost: Cost) -> Portable:
     truth = prepared.problem.truth
-    provenance = {"learner": tried.entry.learner, "settings": dict(tried.entry.settings), "seed": tried.seed,
-                  "record": dict(tried.fitted.record)}  # fmt: skip
+    provenance = {
+        "learner": tried.entry.learner,
+        "settings": dict(tried.entry.settings),
+        "seed": tried.seed,
+        "record": dict(tried.fitted.record),
+    }
     card = Card(
         tried.entry.name,
         truth.kind,
@@ -88,42 +99,31 @@ def _member(prepared: Prepared, tried: Tried, cost: Cost) -> Portable:
     return portable(card, prepared.encoder, tried.fitted.model, view=view)
 
 
-def score_rows(
-    prepared: Prepared, tried: Sequence[Tried], fused: Fused, costs: Mapping[str, Cost]
-) -> list[Json]:
-    """A row for each member tried: its out-of-fold score with interval, cost, and whether it was kept."""
-    problem = prepared.problem
-    rows: list[Json] = []
-    for t in tried:
-        name = t.entry.name
-        output = problem.output(t.fitted.answers[problem.scored])
-        row = _scored(name, prepared.score, output, problem.scored_truth, problem.scored_weights)
-        row |= {"learner": t.entry.learner, "kept": name in fused.members, "fit_seconds": round(t.seconds, 3)}
-        row |= _priced(costs.get(name))
-        rows.append(row)
-    return rows
+def provenance_of(prepared: Prepared, done: Finished) -> dict[str, Json]:
+    """What is recorded of a run: scores of all members tried, how the fuser was chosen, versions."""
+    return {
+        "scores": [_row(prepared, t, done) for t in done.tried],
+        "choice": dict(done.fused.choice),
+        "versions": versions(),
+    }
 
 
-def _scored(name: str, score: Score, output: Output, truth: Output, weights: Array | None) -> dict[str, Json]:
-    found = estimate(score, output, truth, weights)
+def _row(prepared: Prepared, tried: Tried, done: Finished) -> Json:
+    """A member's out-of-fold score with its interval, its cost, and whether it was kept."""
+    problem, name = prepared.problem, tried.entry.name
+    output = problem.output(tried.fitted.answers[problem.scored])
+    found = estimate(prepared.score, output, problem.scored_truth, problem.scored_weights)
     return {
         "name": name,
-        "score": score.name,
+        "learner": tried.entry.learner,
+        "kept": name in done.fused.members,
+        "score": prepared.score.name,
         "value": found.value,
         "standard_error": found.standard_error,
         "low": found.low,
         "high": found.high,
-        "loss": score.turned(found.value),
+        "loss": prepared.score.turned(found.value),
+        "fit_seconds": round(tried.seconds, 3),
+        "cpu_seconds_per_row": done.costs[name].cpu_seconds_per_row,
+        "bytes": done.costs[name].bytes,
     }
-
-
-def _priced(cost: Cost | None) -> dict[str, Json]:
-    if cost is None:
-        return {}
-    return {"cpu_seconds_per_row": cost.cpu_seconds_per_row, "bytes": cost.bytes}
-
-
-def with_provenance(ensemble: Ensemble, name: str, provenance: Mapping[str, Any]) -> Ensemble:
-    """The ensemble under this name, with its record."""
-    whole = {**provenance, "versions": versions()}
-    return replace(ensemble, name=name, card=replace(ensemble.card, name=name, provenance=whole))

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any
 
 from conjoin.compose import Ensemble
-from conjoin.errors import InputError, StoppedError
+from conjoin.contracts import Batch
+from conjoin.errors import FileError, InputError, StoppedError
 from conjoin.scores import Score
 from conjoin.tables import batch_of
 from conjoin.train.budget import Clock, Memory
-from conjoin.train.finish import Limits, finish, score_rows, with_provenance
+from conjoin.train.finish import Finished, Limits, finish, provenance_of
+from conjoin.train.journal import Journal
 from conjoin.train.plan import Plan, fingerprint, plan_of
-from conjoin.train.portfolio import entries
-from conjoin.train.prepare import ROWS_A_SECOND, Request, prepare
+from conjoin.train.portfolio import PRESETS, entries
+from conjoin.train.prepare import ROWS_A_SECOND, Prepared, Request, prepare
 from conjoin.train.progress import Event, Progress, silent
-from conjoin.train.run import Course, run
+from conjoin.train.run import Course, Tried, fit_entry, run
+
+LEAST_ROWS = 2_000
+"""At least so many rows are used, however short the time limit."""
 
 
 def fit(
@@ -35,7 +43,7 @@ def fit(
     folds: int | None = None,
     groups: Any = None,
     weights: Any = None,
-    quantiles: Sequence[float] = (),
+    quantiles: Sequence[float] | None = None,
     balance: bool = False,
     members: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
@@ -44,69 +52,198 @@ def fit(
     memory_limit: float | None = None,
     threads: int = 0,
     plan: Any = None,
+    work: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     name: str = "ensemble",
     progress: Progress = silent,
 ) -> Ensemble:
-    """Train several models on a table and fuse them.
+    """Train several models on a table and fuse them. Same data, seed and plan: same bytes.
 
-    data: any dataframe, a mapping of arrays, or whatever `tables.batch_of` takes. target: the column to predict.
-    task: "binary", "multiclass", "classification", "regression", "quantile", or None to find out.
-    metric: a score's name, or a Score; log-loss, RMSE or pinball loss by default.
+    data: any dataframe (pandas, polars, pyarrow), a mapping of arrays, or whatever `tables.batch_of` takes.
+    target: the column to predict; rows without it are left out.
+    task: "binary", "multiclass", "classification", "regression", "quantile"; None finds out: text, booleans and
+      whole numbers of at most 10 values are classes.
+    metric: a score of `conjoin.scores.SCORES`, by name, or a Score. It stops the training and chooses the fuser.
+      Default: log-loss, RMSE or pinball loss.
     time_limit: seconds on the clock for all of it. preset: "fast", "balanced" or "best".
+    folds: models per member, each not shown one part of the rows; by default 10 for small tables to 2 for large.
+    groups: column or (n,) array; rows of one group are never on both sides of a fold. weights: column or (n,)
+      array. balance: give every class the same total weight (then probabilities are not calibrated).
+    quantiles: levels in (0, 1), rising: a quantile regression.
+    members: learners to use, of `conjoin.train.LEARNERS`, instead of those of the preset. ignore: columns to
+      leave out.
+    max_latency: CPU seconds that one row may cost. max_size: bytes of all members. memory_limit: megabytes that
+      the process may hold. threads: folds that are trained side by side (default: cores).
+    plan: `provenance["plan"]` of an ensemble's card: repeats that run, whatever the clock does.
+    work: a folder for a journal of finished members; resume: go on with the journal that is there.
+    progress: called with an `Event` now and then.
+
+    Ctrl-C ends the training and makes the ensemble of what is done; a second one aborts.
+    Raises InputError (TruthError, ColumnError, ...) on bad data or arguments, StoppedError where it was
+    interrupted before there was anything to keep.
     """
     request = Request(
-        target, task, metric, seed, folds, groups, weights, tuple(quantiles), balance, tuple(ignore), threads
+        target=target,
+        task=task,
+        metric=metric,
+        seed=seed,
+        folds=folds,
+        groups=groups,
+        weights=weights,
+        quantiles=tuple(quantiles or ()),
+        balance=balance,
+        ignore=(ignore,) if isinstance(ignore, str) else tuple(ignore),
+        threads=threads,
     )
-    if not time_limit > 0:
-        raise InputError(f"time_limit is in seconds and must be above 0, not {time_limit!r}")
-    clock = Clock.seconds(time_limit)
-    limits = Limits(max_latency, max_size)
-    with _one_thread_each(), _interruptible(clock):
+    wanted = None if members is None else ((members,) if isinstance(members, str) else tuple(members))
+    how = _How(time_limit, preset, wanted, Limits(max_latency, max_size), name, work, resume, progress)
+    _check(how, threads)
+    with _one_thread_each(), _interruptible(how.clock):
         batch = batch_of(data)
         if plan is not None:
-            return _repeat(batch, request, Plan.from_json(plan), name)
-        progress(Event("encode", "encoding the table", seconds_left=clock.left()))
-        most = max(2_000, int(ROWS_A_SECOND * time_limit))
-        prepared = prepare(batch, request, most_rows=most)
-        tried, notes = _members(
-            prepared, request, preset, members, clock, Memory.of(memory_limit), time_limit, progress
+            return _repeat(batch, request, Plan.from_json(plan), how)
+        return _fit(batch, request, how, Memory.of(memory_limit))
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How to go about it: what is asked for apart from the data and what is learned."""
+
+    time_limit: float
+    preset: str
+    members: tuple[str, ...] | None
+    limits: Limits
+    name: str
+    work: str | os.PathLike[str] | None
+    resume: bool
+    progress: Progress
+    clock: Clock = None  # type: ignore[assignment]  # set below
+
+    def __post_init__(self) -> None:
+        if self.clock is None:
+            limit = self.time_limit if self.time_limit > 0 else 0.0
+            object.__setattr__(self, "clock", Clock.seconds(limit))
+
+    def tell(self, stage: Any, message: str) -> None:
+        """An event without numbers."""
+        self.progress(Event(stage, message, seconds_left=self.clock.left()))
+
+
+def _check(how: _How, threads: int) -> None:
+    if not how.time_limit > 0:
+        raise InputError(f"time_limit is in seconds and must be above 0, not {how.time_limit!r}")
+    if threads < 0:
+        raise InputError(f"threads must be 0 (one per core) or more, not {threads}")
+    for label, value in (("max_latency", how.limits.latency), ("max_size", how.limits.size)):
+        if value is not None and not value > 0:
+            raise InputError(f"{label} must be above 0, not {value!r}")
+    if how.resume and how.work is None:
+        raise InputError("resume=True needs the work folder of the run to go on with")
+
+
+def _fit(batch: Batch, request: Request, how: _How, memory: Memory) -> Ensemble:
+    how.tell("encode", "encoding the table")
+    most = max(LEAST_ROWS, int(ROWS_A_SECOND * how.time_limit))
+    known = fingerprint(batch)
+    journal = None if how.work is None else _journal(request, how, most, known)
+    prepared = prepare(batch, request, most_rows=most)
+    tried, notes = _members(prepared, request, how, memory, journal)
+    if not tried:
+        raise StoppedError(
+            "the fit was interrupted before a single member was done; there is nothing to keep"
         )
-        if not tried:
-            raise StoppedError("the fit was interrupted before a single member was done")
-        progress(Event("fuse", "choosing the fuser", seconds_left=clock.left()))
-        ensemble, fused = finish(prepared, tried, limits=limits, clock=clock, seed=seed)
-        costs = {n: m.card.cost for n, m in ensemble.members.items()}
-        data_record = {
-            "fingerprint": fingerprint(batch),
-            "rows": len(prepared.problem),
-            "target": target,
-            "target_type": prepared.problem.truth.original,
-            "columns": list(prepared.batch),
-        }
-        truth = prepared.problem.truth
-        used = replace(request, task=truth.task, folds=len(prepared.problem.splits))
-        made = plan_of(used, prepared.score.name, most, tried, fused.plan, data_record["fingerprint"])
-        provenance = {
-            "scores": score_rows(prepared, tried, fused, costs),
-            "plan": made.to_json(),
-            "data": data_record,
-            "choice": dict(fused.choice),
-            "notes": [*prepared.notes, *notes],
-        }
-        return with_provenance(ensemble, name, provenance)
+    how.tell("fuse", "choosing the fuser")
+    done = finish(prepared, tried, limits=how.limits, clock=how.clock, seed=request.seed)
+    return _told(how, _recorded(prepared, request, how, done, most, known, notes))
 
 
-def _members(prepared, request, preset, members, clock, memory, limit, progress):
-    reserve = min(0.2 * limit, 1.0 + 0.08 * limit)
-    course = Course(
-        prepared.problem, clock.before(reserve), memory, request.seed, progress, {}, lambda _: None
-    )
-    wanted = entries(prepared.problem, preset, None if members is None else tuple(members))
-    return run(course, wanted)
+def _members(
+    prepared: Prepared, request: Request, how: _How, memory: Memory, journal: Journal | None
+) -> tuple[list[Tried], list[str]]:
+    """The members, with time kept back for choosing the fuser and for packing."""
+    lost: list[str] = []
+
+    def keep(tried: Tried) -> None:
+        if journal is not None and not lost:
+            try:
+                journal.save(tried)
+            except FileError as error:
+                lost.append(str(error))
+
+    done = {} if journal is None else journal.load()
+    back = min(0.25 * how.time_limit, 1.0 + 0.1 * how.time_limit)
+    clock = how.clock.before(back)
+    course = Course(prepared.problem, clock, memory, request.seed, how.progress, done, keep)
+    tried, notes = run(course, entries(prepared.problem, how.preset, how.members))
+    return tried, notes + lost
 
 
-def _repeat(batch, request, plan, name):
-    raise NotImplementedError
+def _repeat(batch: Batch, request: Request, plan: Plan, how: _How) -> Ensemble:
+    """The run of a plan again: no clock, no choice."""
+    request = plan.applied(request)
+    known = fingerprint(batch)
+    how.tell("encode", "encoding the table")
+    prepared = prepare(batch, request, most_rows=plan.most_rows)
+    tried = []
+    for k, step in enumerate(plan.steps):
+        how.tell("train", f"fitting {step.entry.name}, {k + 1} of {len(plan.steps)}, as planned")
+        tried.append(
+            fit_entry(prepared.problem, step.entry, step.seed, clock=Clock.endless(), record=step.record)
+        )
+    clock = Clock.endless()
+    done = finish(prepared, tried, limits=how.limits, clock=clock, seed=request.seed, repeat=plan.fusion)
+    other = [] if known == plan.data else ["the plan was made on other data"]
+    return _told(how, _recorded(prepared, request, how, done, plan.most_rows, known, other))
+
+
+def _recorded(
+    prepared: Prepared,
+    request: Request,
+    how: _How,
+    done: Finished,
+    most: int,
+    known: str,
+    notes: Sequence[str],
+) -> Ensemble:
+    """The ensemble with the record of how it came about."""
+    truth = prepared.problem.truth
+    used = replace(request, task=truth.task, folds=len(prepared.problem.splits))
+    plan = plan_of(used, prepared.score.name, most, done.tried, done.fused.plan, known)
+    data = {
+        "fingerprint": known,
+        "rows": len(prepared.problem),
+        "columns": list(prepared.batch),
+        "target": request.target,
+        "target_type": truth.original,
+    }
+    whole = provenance_of(prepared, done) | {
+        "plan": plan.to_json(),
+        "data": data,
+        "notes": [*prepared.notes, *notes],
+        "preset": how.preset,
+    }
+    card = replace(done.ensemble.card, name=how.name, provenance=whole)
+    return replace(done.ensemble, name=how.name, card=card)
+
+
+def _told(how: _How, ensemble: Ensemble) -> Ensemble:
+    how.tell("done", f"{len(ensemble.members)} members in the ensemble")
+    return ensemble
+
+
+def _journal(request: Request, how: _How, most: int, known: str) -> Journal:
+    """The journal of this run: of this data, and all settings that change what a member is."""
+    extra = {
+        k: None if v is None else fingerprint({k: v})
+        for k, v in (("g", request.groups), ("w", request.weights))
+    }
+    asked = replace(request, groups=extra["g"], weights=extra["w"], threads=0, metric=_metric_name(request))
+    said = json.dumps([repr(asked), most, how.preset, how.members, known], default=str)
+    return Journal.open(how.work or "", hashlib.sha256(said.encode()).hexdigest(), resume=how.resume)
+
+
+def _metric_name(request: Request) -> str | None:
+    return request.metric.name if isinstance(request.metric, Score) else request.metric
 
 
 @contextmanager
@@ -135,3 +272,6 @@ def _interruptible(clock: Clock) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+__all__ = ["PRESETS", "fit"]

@@ -164,7 +164,7 @@ def hurried(entry: Entry, factor: float) -> Entry:
     """The entry with fewer rounds by this factor, each with a greater step; as it is where factor <= 1."""
     model = dict(entry.settings.get("model", {}))
     rate = next((r for r in RATES if r in model), None)
-    if factor <= 1 or rate is None:
+    if factor <= 1 or rate is None or "rounds" not in entry.settings:
         return entry
     grown = min(0.3, model[rate] * factor)
     rounds = max(30, int(entry.settings["rounds"] / factor))

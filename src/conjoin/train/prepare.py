@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -82,9 +82,26 @@ def prepare(batch: Batch, request: Request, *, most_rows: int) -> Prepared:
     found = features.fit_encoder(
         kept, columns_of(kept), truth.output(), folds=fold, seed=request.seed, threads=request.threads or None
     )
+    found = _codes_alone(found)
     problem, view = _problem(truth, found, fold, weights, score, request)
     notes = (*truth.notes, *note, *found.notes)
     return Prepared(problem, found.encoder, view, kept, truth.rows, score, notes)
+
+
+def _codes_alone(found: features.FittedFeatures) -> features.FittedFeatures:
+    """The features without target statistics of categories that have a code as well.
+
+    Code and cross-fitted statistic together tell of a row's own fold: within a level the statistics of all
+    folds have one sum. On credit_g a linear model had an out-of-fold log-loss of 0.484 and 0.499 on the test
+    part; without, 0.495 and 0.482.
+    """
+    categories = tuple(
+        replace(c, table=np.ascontiguousarray(c.table[:, :1]), names=c.names[:1]) if c.codes else c
+        for c in found.encoder.categories
+    )
+    encoder = replace(found.encoder, categories=categories)
+    at = {name: k for k, name in enumerate(found.encoder.names)}
+    return replace(found, encoder=encoder, X=found.X[:, [at[name] for name in encoder.names]])
 
 
 def _problem(
@@ -173,8 +190,6 @@ def _drawn(truth: Truth, weights: Array | None, most: int, seed: int) -> tuple[A
 
 
 def _only(truth: Truth, chosen: Array) -> Truth:
-    from dataclasses import replace
-
     if len(chosen) == len(truth.y):
         return truth
     return replace(truth, rows=truth.rows[chosen], y=truth.y[chosen])

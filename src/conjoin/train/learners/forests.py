@@ -104,7 +104,9 @@ def seconds(problem: Problem, settings: Settings) -> float:
     used = np.sqrt(d) if drawn == "sqrt" else max(1.0, float(drawn) * d)
     sort = 6e-8 if "bootstrap" in settings["model"] else 2e-8
     bounded = 0.5 if "max_leaf_nodes" in settings["model"] else 1.0
-    return float(len(problem.splits) * settings["trees"] * (bounded * sort * n * np.log2(n + 2) * used + 1e-3))
+    return float(
+        len(problem.splits) * settings["trees"] * (bounded * sort * n * np.log2(n + 2) * used + 1e-3)
+    )
 
 
 def memory(problem: Problem, settings: Settings) -> float:

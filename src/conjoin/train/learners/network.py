@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,7 +73,7 @@ def _fold(
         weights=problem.weight(rows),
         validation=check,
         steps=None if repeat is None else Steps(*repeat),
-        deadline=None if repeat is not None else clock.deadline,
+        deadline=clock.deadline if repeat is None and math.isfinite(clock.deadline) else None,
         stop=clock.stopped.is_set if repeat is None else None,
     )
 
@@ -92,7 +93,9 @@ def seconds(problem: Problem, settings: Settings) -> float:
     wide = min(6 * e, 400) * hidden[0] + members * sum(
         a * b for a, b in zip(hidden, hidden[1:], strict=False)
     )
-    return float(0.25 * len(problem.splits) * epochs * n * (6.0 * wide / 1.5e10 + members * sum(hidden) * 4e-9))
+    return float(
+        0.25 * len(problem.splits) * epochs * n * (6.0 * wide / 1.5e10 + members * sum(hidden) * 4e-9)
+    )
 
 
 def memory(problem: Problem, settings: Settings) -> float:
