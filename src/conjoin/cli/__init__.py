@@ -124,11 +124,10 @@ def _status(code: object) -> int:
 
 def _quiet() -> None:
     """Warnings of libraries are not for users of a command; what a table had to be changed is a note."""
-    from conjoin.tables import TableWarning
 
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        note(str(message))
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if category.__module__.partition(".")[0] == "conjoin":
+            note(str(message))
 
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("always", TableWarning)
+    warnings.simplefilter("always")
     warnings.showwarning = show

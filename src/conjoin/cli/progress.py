@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from conjoin.bundle.readme import printable
 from conjoin.cli.show import console
 
 if TYPE_CHECKING:
@@ -34,6 +33,8 @@ def shown() -> Iterator[Progress]:
 
 
 def _line(event: Event) -> str:
+    from conjoin.bundle.readme import printable
+
     parts = [event.message]
     if event.loss is not None and f"{event.loss:.4g}" not in event.message:
         parts.append(f"loss {event.loss:.5g}")

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from conjoin.bundle.readme import printable
 from conjoin.errors import ConjoinError
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def print_error(text: str) -> None:
 def _stderr(word: str, text: str, style: str) -> None:
     from rich.text import Text
 
+    from conjoin.bundle.readme import printable
+
     lines = [printable(line) for line in text.splitlines()]
     console(stderr=True).print(Text.assemble((f"{word}: ", style), "\n".join(lines)), soft_wrap=True)
 
@@ -70,20 +71,17 @@ def say(text: str) -> None:
     """A line on stdout."""
     from rich.text import Text
 
+    from conjoin.bundle.readme import printable
+
     console().print(Text(printable(text)), soft_wrap=True)
-
-
-def progress(text: str) -> None:
-    """A line on stderr: what is being done."""
-    from rich.text import Text
-
-    console(stderr=True).print(Text(printable(text), style="dim"), soft_wrap=True)
 
 
 def facts(rows: Sequence[tuple[str, object]]) -> None:
     """Pairs of a word and what is known of it, on stdout."""
     from rich.table import Table
     from rich.text import Text
+
+    from conjoin.bundle.readme import printable
 
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
