@@ -33,6 +33,8 @@ DOMAINS = {"": OPSET, "ai.onnx.ml": ML_OPSET}
 
 MOST_ROWS = 2048
 """How many rows run at once at most: their features stay in the processor's cache."""
+OLD_TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier")
+"""Operators that version 5 of ai.onnx.ml no longer has."""
 MISSING_DATE = np.iinfo(np.int64).min
 _ELEMENT = {"number": 11, "boolean": 11, "category": 8, "text": 8, "date": 7, "tensor": 1}  # TensorProto
 
@@ -149,8 +151,19 @@ class Graph:
         for value in inner.input:
             if value.name.removeprefix(prefix) in inputs:
                 self._alias(inputs[value.name.removeprefix(prefix)], value.name)
-        self._nodes.extend(inner.node)
+        for node in inner.node:
+            if node.op_type in OLD_TREES:
+                self._modern(node)
+            else:
+                self._nodes.append(node)
         return {o.name.removeprefix(prefix): o.name for o in inner.output}
+
+    def _modern(self, node: Any) -> None:
+        """A tree node of an older version of its domain, in the form of the version that we use."""
+        from conjoin.graph.tree_upgrade import emit_old_trees
+
+        for tensor, name in zip(emit_old_trees(self, node), node.output, strict=True):
+            self._alias(tensor, name)
 
     def build(self, metadata: Mapping[str, str] | None = None) -> Any:
         """The ModelProto. Unused nodes have no place: parts emit only what they need."""
