@@ -34,9 +34,15 @@ class _Inputs:
         if not self.by_name:
             return read.by_position(batch, len(self.columns))
         names = [c.name for c in self.columns]
-        read.require(batch, names)
-        known = {n: _coded(batch[n], table) for n, table in self.codes.items()}
-        return read.matrix({n: known.get(n, batch[n]) for n in names}, names)
+        found = batch if all(n in batch for n in names) else _respelled(batch)
+        read.require(found, names)
+        known = {n: _coded(found[n], table) for n, table in self.codes.items()}
+        return read.matrix({n: known.get(n, found[n]) for n in names}, names)
+
+
+def _respelled(batch: Batch) -> Batch:
+    """The batch, its columns also under the names that LightGBM makes of them: _ for white space."""
+    return {"_".join(n.split()): a for n, a in batch.items()} | dict(batch)
 
 
 def _coded(array: Array, table: Mapping[object, int]) -> Array:
@@ -55,7 +61,7 @@ def lightgbm_member(model: Any, given: Given) -> Wrapped:
     head = booster.dump_model(num_iteration=1)
     objective = str(head.get("objective", "")).split(" ")[0]
     several = objective in ("multiclass", "multiclassova", "binary", "cross_entropy")
-    kind = given.kind or ("probabilities" if several else "values")
+    kind = _kind(given, "probabilities" if several else "values")
     count = max(2, int(head["num_class"]))
     found: Sequence[object] = range(count) if plain else getattr(model, "classes_", ())
     inputs = _lightgbm_inputs(booster, given)
@@ -65,9 +71,11 @@ def lightgbm_member(model: Any, given: Given) -> Wrapped:
         columns=inputs.columns,
         classes=given.class_names(list(found)) if kind == "probabilities" else (),
     )
-    return Wrapped(
-        card, lambda batch: booster.predict(inputs.matrix(batch)), partial(emit_estimator, model, card)
-    )
+    return Wrapped(card, partial(_lightgbm_answer, booster, inputs), partial(emit_estimator, model, card))
+
+
+def _lightgbm_answer(booster: Any, inputs: _Inputs, batch: Batch) -> Array:
+    return cast("Array", booster.predict(inputs.matrix(batch)))
 
 
 def _lightgbm_inputs(booster: Any, given: Given) -> _Inputs:
@@ -88,6 +96,13 @@ def _lightgbm_inputs(booster: Any, given: Given) -> _Inputs:
     }
     typed = tuple(Column(c.name, "category") if c.name in codes else c for c in columns)
     return _Inputs(typed, _is_named(names, given, "Column_"), codes)
+
+
+def _kind(given: Given, found: str) -> str:
+    kind = "quantiles" if given.kind is None and given.levels is not None else given.kind or found
+    if kind not in ("probabilities", "values", "quantiles"):
+        raise InputError(f"boosted trees answer probabilities, values or quantiles, not {kind}")
+    return kind
 
 
 def _columns(names: Sequence[str], given: Given, *, unnamed: bool) -> tuple[Column, ...]:
@@ -119,7 +134,7 @@ def xgboost_member(model: Any, given: Given) -> Wrapped:
             "say what it answers: wrap(model, kind='values')"
         )
     several = objective in ("binary:logistic", "multi:softprob")
-    kind = given.kind or ("probabilities" if several else "values")
+    kind = _kind(given, "probabilities" if several else "values")
     count = max(2, int(learner["learner_model_param"]["num_class"]))
     found: Sequence[object] = range(count) if plain else getattr(model, "classes_", ())
     names = booster.feature_names or [f"x{i}" for i in range(booster.num_features())]
@@ -165,7 +180,7 @@ def catboost_member(model: Any, given: Given) -> Wrapped:
     loss = str(model.get_all_params().get("loss_function", ""))
     classes = model.classes_.tolist()
     levels = _catboost_levels(loss)
-    kind = given.kind or ("probabilities" if classes else "quantiles" if levels else "values")
+    kind = _kind(given, "probabilities" if classes else "quantiles" if levels else "values")
     names = list(model.feature_names_)
     unnamed = names == [str(i) for i in range(len(names))]
     columns = _columns(names, given, unnamed=unnamed)

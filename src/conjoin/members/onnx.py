@@ -79,7 +79,12 @@ class OnnxMember:
         else:
             trio = zip(self.inputs, tensors, self.card.columns, strict=True)
             bound = {s.name: _shaped(graph, _cast(graph, t, c, s), s) for s, t, c in trio}
-        tensor = graph.splice(self._proto(), bound)[self.output]
+        try:
+            tensor = graph.splice(self._proto(), bound)[self.output]
+        except RuntimeError as error:  # of the converter between versions of operators
+            raise NotExportableError(
+                f"member {self.card.name!r} cannot be brought to the current version of ONNX: {error}"
+            ) from error
         tensor = graph.cast(tensor, FLOAT if kind == "probabilities" else DOUBLE)
         wanted = {"probabilities": len(self.card.classes), "quantiles": len(self.card.levels)}.get(kind)
         width = self.width or wanted or 1

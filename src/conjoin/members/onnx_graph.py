@@ -78,9 +78,11 @@ def checked_model(model: bytes) -> Any:
     if proto.functions:
         _check_functions(proto)
         proto = inliner.inline_local_functions(proto)
-    keep = [e for e in proto.opset_import if e.domain in SAFE_DOMAINS]
-    del proto.opset_import[:]
-    proto.opset_import.extend(keep)
+    versions = {("" if e.domain == "ai.onnx" else e.domain): e.version for e in proto.opset_import}
+    del proto.opset_import[:]  # written anew: once each, the default domain first, as converters expect it
+    for domain in ("", "ai.onnx.ml"):
+        if domain in versions:
+            proto.opset_import.append(onnx.helper.make_opsetid(domain, versions[domain]))
     return proto
 
 
