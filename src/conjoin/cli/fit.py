@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from conjoin.compose import Ensemble
     from conjoin.train.progress import Progress
 
+JOURNAL = "journal.json"
 LEARN, LIMITS, REPEAT = "What to learn", "Limits", "Repeat or go on"
 
 
@@ -96,6 +99,9 @@ def fit(
     threads: Annotated[
         int, typer.Option(min=0, metavar="N", help="Threads; 0 is one per core.", rich_help_panel=LIMITS)
     ] = 0,
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="How the bundle calls itself.", rich_help_panel=REPEAT)
+    ] = "ensemble",
     plan: Annotated[
         Path | None,
         typer.Option(
@@ -104,12 +110,19 @@ def fit(
             rich_help_panel=REPEAT,
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", metavar=" ", help="Go on with a fit that was stopped.", rich_help_panel=REPEAT
+        ),
+    ] = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
     """Train several models on a table, fuse them, and save them as one bundle.
 
-    The time limit is kept. Ctrl-C ends the training in good order: the bundle then holds what was done.
+    The time limit is kept. Ctrl-C ends the training in good order: the bundle then holds what was done, and
+    the same command with --resume goes on.
 
     [bold]Examples[/]
 
@@ -124,10 +137,10 @@ def fit(
     from conjoin.cli.progress import shown
 
     begin = time.monotonic()
-    check_place(output, force=force)
-    limit = amount(time_limit, "time", "--time-limit")
+    place = check_place(output, force=force or resume)
     options: dict[str, Any] = {
         "target": target,
+        "time_limit": amount(time_limit, "time", "--time-limit"),
         "preset": preset,
         "metric": metric,
         "task": task,
@@ -142,12 +155,15 @@ def fit(
         "max_size": int(amount(max_size, "size", "--max-size")) if max_size else None,
         "memory_limit": amount(memory_limit, "size", "--memory-limit") / 1e6 if memory_limit else None,
         "members": names(members) or None,
+        "ignore": names(ignore),
         "plan": read_plan(plan) if plan else None,
-        "name": output.resolve().stem or "ensemble",
+        "name": name,
     }
+    work = Work(place.with_name(f".{place.name}.work"))
     with shown() as progress, _terminated_as_interrupted():
-        ensemble = _fit(file, begin + limit, names(ignore), options, progress)
-        _save_somewhere(ensemble, output, force, save)
+        ensemble = _fit(file, options, work, resume, progress)
+        _save_somewhere(ensemble, output, force or resume, save)
+    work.finish(ensemble)
     record = _record(ensemble, output, time.monotonic() - begin)
     if json:
         print_json(record)
@@ -155,17 +171,40 @@ def fit(
         _print(record)
 
 
-def _fit(
-    file: Path, deadline: float, ignored: tuple[str, ...], options: Mapping[str, Any], progress: Progress
-) -> Ensemble:
+def _fit(file: Path, options: Mapping[str, Any], work: Work, resume: bool, progress: Progress) -> Ensemble:
     from conjoin.tables import read_table
     from conjoin.train import fit as train
     from conjoin.train.progress import Event
 
     progress(Event("read", f"reading {file}"))
     batch = read_table(file)
-    left = max(1.0, deadline - time.monotonic())
-    return train(batch, ignore=ignored, time_limit=left, progress=progress, **options)
+    if options["plan"] is not None:
+        return train(batch, progress=progress, **options)
+    return train(batch, progress=progress, work=work.folder, resume=work.begin(resume=resume), **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The folder beside a bundle in which a fit writes down what is done, for `--resume`."""
+
+    folder: Path
+
+    def begin(self, *, resume: bool) -> bool:
+        """Whether there is something to go on with; where nobody asked for that, it is taken away."""
+        there = (self.folder / JOURNAL).is_file()
+        if resume and not there:
+            note("there is no stopped fit to go on with; this one begins anew")
+        if there and not resume:
+            shutil.rmtree(self.folder)
+        return resume and there
+
+    def finish(self, ensemble: Ensemble) -> None:
+        """Take the folder away, unless the fit was stopped before its end."""
+        told = cast("list[Any]", ensemble.card.provenance.get("notes") or [])
+        if any(str(text).endswith("stopped") for text in told):
+            note("the fit was stopped; the bundle holds what was done, and --resume goes on")
+        elif (self.folder / JOURNAL).is_file():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def read_plan(path: Path) -> Any:
