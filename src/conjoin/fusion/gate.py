@@ -73,7 +73,7 @@ class Gate:
         f = (
             numbers_of(X, self.base, self.kind, self.floor, self.columns, batch) - self.centres
         ) / self.scales
-        w = self.weights[:, None] + self.slopes @ np.clip(f, -LIMIT, LIMIT).T
+        w = self.weights[:, None] + self.slopes @ _cut(f).T
         if self.kind == "probabilities":
             logs = np.log(np.maximum(X, self.floor))
             return laid.output(rules.softmax(np.einsum("mn,mnk->nk", w, logs)), answered)

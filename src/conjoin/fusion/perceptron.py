@@ -23,6 +23,7 @@ from conjoin.fusion.network import Recipe, fit_network
 from conjoin.fusion.network_weights import NetworkWeights
 from conjoin.fusion.packing import ask, child, members_of, names_of, number, text
 from conjoin.fusion.problems import ClassProblem, ValueProblem, problem
+from conjoin.fusion.stack import as_rows
 from conjoin.fusion.threads import one_thread
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ class NetworkFuser:
     """A blend of a pool and a network that sees every member's output.
 
     Probabilities: p proportional to pool^(1 - share) network^share; the network sees log-odds (M numbers) for
-    two classes, else centred log-probabilities (M K numbers). Values and quantiles: pool + share x network; the network
-    sees the members' deviations from the pool, divided by scale, and the standardised pooled value.
+    two classes, else centred log-probabilities (M K numbers). Values and quantiles: pool + share x network;
+    the network sees the members' deviations from the pool, divided by scale, and the pooled value.
 
     members: M names, sorted. pool: a LogPool or LinearPool. share: in [0, 1]. centre, scale: of values.
     Where a member did not answer, the mean of those who did stands in for it.
@@ -73,7 +74,7 @@ class NetworkFuser:
         """Fuse. Raises OutputsError on a member it was not fitted to."""
         laid, parts, answered = present(self.members, outputs, self.classes)
         X = np.array([np.where(answered[:, None], p, 0.5) for p in parts], dtype=np.float64)
-        pool = np.where(answered[:, None], self.pool(outputs).values.reshape(laid.rows, -1), 0.5)
+        pool = np.where(answered[:, None], as_rows(self.pool(outputs).values), 0.5)
         if self.kind == "probabilities":
             values = _blend(pool, self.network.forward(class_inputs(X, self.floor)), self.share)
         else:
@@ -147,7 +148,9 @@ def class_inputs(X: Array, floor: float) -> Array:
     if X.shape[2] == 2:
         return np.ascontiguousarray((logs[:, :, 1] - logs[:, :, 0]).T, dtype=np.float32)
     logs -= logs.mean(axis=2, keepdims=True)
-    return np.ascontiguousarray(logs.transpose(1, 0, 2).reshape(X.shape[1], -1), dtype=np.float32)
+    return np.ascontiguousarray(
+        logs.transpose(1, 0, 2).reshape(X.shape[1], len(X) * X.shape[2]), dtype=np.float32
+    )
 
 
 def emit_class_inputs(graph: Graph, x: str, fuser: NetworkFuser) -> str:
@@ -166,7 +169,7 @@ def value_inputs(X: Array, pool: Array, centre: Array, scale: Array) -> Array:
     centre, scale: (2,) of deviations and of pooled values.
     """
     away = (X - pool - centre[0]) / scale[0]
-    flat = away.transpose(1, 0, 2).reshape(X.shape[1], -1)
+    flat = away.transpose(1, 0, 2).reshape(X.shape[1], len(X) * X.shape[2])
     return np.concatenate([flat, (pool - centre[1]) / scale[1]], axis=1).astype(np.float32)
 
 

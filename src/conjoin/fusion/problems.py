@@ -10,7 +10,7 @@ import numpy as np
 
 from conjoin.errors import OutputsError, TruthError, listed
 from conjoin.fusion.simplex import SMALLEST, row_shares
-from conjoin.fusion.stack import Stack, class_truth, stack, value_truth
+from conjoin.fusion.stack import Stack, as_rows, class_truth, stack, value_truth
 from conjoin.outputs import Array, Labels, Values
 from conjoin.scores import checked_weights
 
@@ -110,7 +110,7 @@ def value_problem(outputs: Mapping[str, Any], truth: Any, weights: Any = None) -
     if laid.kind == "probabilities":
         raise OutputsError("a truth of values fits values or quantiles, not probabilities")
     values = value_truth(truth, laid.rows)
-    target = np.asarray(values.values, dtype=np.float64).reshape(laid.rows, -1)
+    target = as_rows(np.asarray(values.values, dtype=np.float64))
     if laid.kind == "values" and target.shape[1] != laid.width:
         raise TruthError(f"the truth has {target.shape[1]} targets, the members answer {laid.width}")
     if laid.kind == "quantiles" and target.shape[1] != 1:

@@ -144,11 +144,13 @@ def _mixture(P: Array, shares: Array, weights: Array, tolerance: float, steps: i
 
 
 def _active(weights: Array, slope: Array) -> Array:
-    """Members with weight, and up to ten of those that promise most."""
+    """Members with weight, and of those that promise most ten, or half as many as there are."""
+    some = np.flatnonzero(weights > 0)
     promising = np.flatnonzero((slope > 1.0) & (weights <= 0))
-    if len(promising) > 10:
-        promising = promising[np.argsort(-slope[promising], kind="stable")[:10]]
-    return np.union1d(np.flatnonzero(weights > 0), promising)
+    most = max(10, len(some) // 2)
+    if len(promising) > most:
+        promising = promising[np.argsort(-slope[promising], kind="stable")[:most]]
+    return np.union1d(some, promising)
 
 
 def _newton(P: Array, shares: Array, weights: Array, active: Array, tolerance: float) -> tuple[Array, int]:

@@ -121,7 +121,7 @@ def stack(
         return Stack(first.kind, names, parts, answered, order, (), flat=False)
     levels = first.levels if isinstance(first, Quantiles) else ()
     _check_shapes(names, given, levels)
-    parts = tuple(_numbers(o.values).reshape(len(o), -1) for o in given)
+    parts = tuple(as_rows(_numbers(o.values)) for o in given)
     return Stack(first.kind, names, parts, answered, (), levels, flat=first.values.ndim == 1)
 
 
@@ -140,6 +140,11 @@ def _numbers(values: Array) -> Array:
     if values.dtype in (np.float32, np.float64):
         return values
     return values.astype(np.float32 if values.dtype == np.float16 else np.float64)
+
+
+def as_rows(values: Array) -> Array:
+    """(n,) as (n, 1); (n, C) as it is."""
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _union(outputs: list[Probabilities], also: Sequence[str]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from conjoin.fusion.logpool import default_floor, effective_rows, fit_exponents
 from conjoin.fusion.packing import ask, members_of, names_of, number
 from conjoin.fusion.problems import ClassProblem, ValueProblem, finite_tensor, problem
 from conjoin.fusion.simplex import least_pinball_mixture, least_squares_mixture
+from conjoin.fusion.stack import as_rows
 from conjoin.fusion.threads import one_thread
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def _choose_ridge(rows: ValueProblem, seed: int) -> float:
         given = test.stack.outputs()
         mass = float(rows.shares[test_at].sum())
         for k, fuser in enumerate(_ridge(rows.rows(fit_at), VALUE_PENALTIES)):
-            e = test.target - fuser(given).values.reshape(len(test.target), -1)
+            e = test.target - as_rows(fuser(given).values)
             loss = np.maximum(levels * e, (levels - 1) * e) if len(levels) else e**2
             losses[k] += mass * float(test.shares @ loss.mean(axis=1))
     return VALUE_PENALTIES[int(losses.argmin())]

@@ -256,8 +256,8 @@ def _class_case(score: Score, output: Output, truth: Output, mass: Array) -> Cas
 
 
 def _number_case(score: Score, output: Values | Quantiles, truth: Values, mass: Array) -> Case:
-    target = np.asarray(truth.values, np.float64).reshape(len(truth), -1)
-    answer = np.asarray(output.values, np.float64).reshape(len(output), -1)
+    target = _as_rows(truth.values)
+    answer = _as_rows(output.values)
     if isinstance(output, Values) and answer.shape != target.shape:
         raise OutputsError(f"{score.name}: answers of shape {answer.shape}, truth of shape {target.shape}")
     if isinstance(output, Quantiles) and target.shape[1] != 1:
@@ -268,6 +268,12 @@ def _number_case(score: Score, output: Values | Quantiles, truth: Values, mass: 
     _no_nan(score, answer[kept])
     levels = output.levels if isinstance(output, Quantiles) else ()
     return Case(answer[kept], target[kept], _share(mass[kept]), (), levels, kept)
+
+
+def _as_rows(values: Array) -> Array:
+    """float64, (n,) as (n, 1)."""
+    values = np.asarray(values, np.float64)
+    return values[:, None] if values.ndim == 1 else values
 
 
 def _no_nan(score: Score, answer: Array) -> None:
