@@ -50,7 +50,16 @@ def main(
     text = report.make(planned)
     print(text)
     if write and not table_names and not system_names:
-        (HERE / "RESULTS.md").write_text(text)
+        _write(text, planned)
+
+
+def _write(text: str, planned: list[Run]) -> None:
+    """Keep the tables, unless a run is missing or was made with other sources than today's."""
+    absent = [run.name for run in planned if not run.done]
+    if absent:
+        console.print(f"RESULTS.md is left as it was: {len(absent)} runs are to be done, {absent[0]} first")
+        return
+    (HERE / "RESULTS.md").write_text(text)
 
 
 @contextlib.contextmanager
@@ -86,7 +95,7 @@ def _prepare(chosen: list[System], planned: list[Run], *, fresh: bool) -> None:
 
 
 def _perform(planned: list[Run], *, keep: bool) -> None:
-    waiting = [run for run in planned if not run.record.exists()]
+    waiting = [run for run in planned if not run.done]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -26,7 +26,7 @@ def python_of(name: str, say: Callable[[str], None] = print) -> Path:
     folder = WORK / "envs" / name
     interpreter = folder / "bin" / "python"
     marker = folder / "made-of"
-    wanted = _fingerprint(name)
+    wanted = fingerprint(name)
     if marker.is_file() and marker.read_text() == wanted and interpreter.exists():
         return interpreter
     say(f"making the environment {name!r}")
@@ -50,7 +50,7 @@ def _pins(name: str) -> Path:
     return HERE / "environments" / f"{name}.txt"
 
 
-def _fingerprint(name: str) -> str:
+def fingerprint(name: str) -> str:
     """Digest of everything that decides what is installed; conjoin's own source is read where it lies."""
     digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
     files = [_pins(name)]

@@ -207,7 +207,8 @@ def _failures(grid: Grid) -> str:
     if not failed:
         return "None."
     lines = [f"- {one.run.table.name}, {one.run.system.title}: {one.failed}" for one in failed]
-    return "A run that failed counts neither as a win nor as a loss of anybody.\n\n" + "\n".join(lines)
+    note = "A peer's failure is neither our win nor our loss; a failure of ours is no win and no bundle."
+    return f"{note}\n\n" + "\n".join(lines)
 
 
 def _conditions(grid: Grid, chosen: Sequence[System]) -> str:

@@ -7,6 +7,7 @@ record (JSON) are moved into place. What an interruption leaves is removed by th
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .environments import WORK, python_of
+from .environments import HERE, WORK, fingerprint, python_of
 from .systems import System
 from .tables import REPOSITORY, TARGET, Table
 
@@ -57,9 +58,31 @@ class Run:
         return RESULTS / f"{self.name}.json"
 
     @property
+    def done(self) -> bool:
+        """Whether there is a record, and it was made with the sources and pins of today."""
+        if not self.record.exists():
+            return False
+        return bool(json.loads(self.record.read_text()).get("made_of") == made_of(self.system))
+
+    @property
     def answers(self) -> Path:
         """Where the answers for the test part lie, if the run succeeded."""
         return RESULTS / f"{self.name}.npz"
+
+
+def made_of(system: System) -> str:
+    """Digest of what decides the outcome of a system: its module, its pins, and for conjoin all its sources.
+
+    A benchmark that goes on after an edit does again what the edit touches, and keeps the rest.
+    """
+    digest = hashlib.sha256(fingerprint(system.environment).encode())
+    sources = [HERE / "systems" / f"{system.module}.py"]
+    if system.is_ours:
+        sources += sorted((REPOSITORY / "src").rglob("*.py"))
+    for path in sources:
+        digest.update(path.relative_to(REPOSITORY).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def perform(run: Run, *, keep: bool = False) -> dict[str, Any]:
@@ -73,6 +96,7 @@ def perform(run: Run, *, keep: bool = False) -> dict[str, Any]:
         "task": run.table.task,
         "system": asdict(run.system),
         "seed": run.seed,
+        "made_of": made_of(run.system),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     record |= _stage("fit", run, scratch, {}, FIT_SECONDS, threads=CORES)
