@@ -160,7 +160,7 @@ def fit(
         "name": name,
     }
     work = Work(place.with_name(f".{place.name}.work"))
-    with shown() as progress, _terminated_as_interrupted():
+    with shown() as progress, _terminated_as_interrupted(), work.kept_if_worth():
         ensemble = _fit(file, options, work, resume, progress)
         _save_somewhere(ensemble, output, force or resume, save)
     work.finish(ensemble)
@@ -197,6 +197,16 @@ class Work:
         if there and not resume:
             shutil.rmtree(self.folder)
         return resume and there
+
+    @contextmanager
+    def kept_if_worth(self) -> Iterator[None]:
+        """After an error the folder stays where a member is in it."""
+        try:
+            yield
+        except BaseException:
+            if self.folder.is_dir() and {p.name for p in self.folder.iterdir()} <= {JOURNAL}:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def finish(self, ensemble: Ensemble) -> None:
         """Take the folder away, unless the fit was stopped before its end."""
