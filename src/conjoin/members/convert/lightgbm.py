@@ -144,3 +144,8 @@ def _sets(
         which[i] = found.setdefault((int(feature[i]), words[a:b].tobytes().rstrip(b"\0")), len(found))
     members = [np.flatnonzero(np.unpackbits(np.frombuffer(w, np.uint8), bitorder="little")) for _, w in found]
     return Sets.of([f for f, _ in found], members), which
+
+
+def lightgbm_estimator(model: Any) -> Trees:
+    """A fitted estimator of LightGBM's scikit-learn interface."""
+    return lightgbm_trees(model.booster_, wide=True)

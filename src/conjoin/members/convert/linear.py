@@ -34,6 +34,11 @@ def logistic_regression(model: Any) -> Linear:
     return _linear(model, "sigmoid", times=2.0 if several == "multinomial" else 1.0)
 
 
+def discriminant_analysis(model: Any) -> Linear:
+    """A fitted LinearDiscriminantAnalysis."""
+    return _linear(model, "sigmoid" if len(model.classes_) == 2 else "softmax")
+
+
 def sgd_classifier(model: Any) -> Linear:
     """A fitted SGDClassifier with loss="log_loss". Raises NotExportableError for other losses."""
     if model.loss != "log_loss":

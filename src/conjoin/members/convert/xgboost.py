@@ -142,3 +142,16 @@ def _sets(
     missing = [d for _, d, _ in found]
     sets = Sets.of([f for f, *_ in found], members, size=size, rest=[True] * len(found), missing=missing)
     return sets, np.array(which, dtype=np.int64)
+
+
+def xgboost_estimator(model: Any) -> Trees:
+    """A fitted estimator of XGBoost's scikit-learn interface, cut where early stopping says.
+
+    Raises NotExportableError where another number than NaN stands for missing values.
+    """
+    missing = model.missing
+    if missing is not None and not np.isnan(missing):
+        raise NotExportableError(f"XGBoost models with missing={missing!r} have no ONNX form here; use NaN")
+    booster = model.get_booster()
+    best = booster.attributes().get("best_iteration")
+    return xgboost_trees(booster, rounds=None if best is None else int(best) + 1)
