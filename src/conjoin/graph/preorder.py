@@ -81,5 +81,6 @@ def rounded_down(threshold: Array, *, strict: bool = False, wide: bool = False) 
         return np.nextafter(exact, -np.inf) if strict else exact
     with np.errstate(over="ignore"):
         near = exact.astype(np.float32)
+        below = np.nextafter(near, np.float32(-np.inf))
     above = near.astype(np.float64) >= exact if strict else near.astype(np.float64) > exact
-    return np.where(above, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+    return np.where(above, below, near).astype(np.float32)
