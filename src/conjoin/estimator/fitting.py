@@ -49,7 +49,7 @@ def fit_given(
     A fuser that has to be fitted learns from what clones answer to the folds that they were not fitted to.
     Raises InputError where there are no estimators, or two of one name.
     """
-    from conjoin.fusion.plain import mean
+    from conjoin.fusion import mean
 
     named = dict(estimators)
     if not named or len(named) < len(list(estimators)):

@@ -13,7 +13,7 @@ import numpy as np
 from conjoin.contracts import Column
 from conjoin.errors import InputError
 from conjoin.members import columns as read
-from conjoin.members.exports import emit_estimator
+from conjoin.members.exports import EstimatorForm, xgboost_codes
 from conjoin.members.wrapped import Given, Wrapped
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def lightgbm_member(model: Any, given: Given) -> Wrapped:
         columns=inputs.columns,
         classes=given.class_names(list(found)) if kind == "probabilities" else (),
     )
-    return Wrapped(card, partial(_lightgbm_answer, booster, inputs), partial(emit_estimator, model, card))
+    form = EstimatorForm(model, card, codes=inputs.codes)
+    return Wrapped(card, partial(_lightgbm_answer, booster, inputs), form.emit)
 
 
 def _lightgbm_answer(booster: Any, inputs: _Inputs, batch: Batch) -> Array:
@@ -152,7 +153,8 @@ def xgboost_member(model: Any, given: Given) -> Wrapped:
     by_name = booster.feature_names is not None or given.columns is not None
     last = None if plain else getattr(model, "best_iteration", None)  # there only after early stopping
     answer = partial(_xgboost_answer, booster, _Inputs(columns, by_name, {}), 0 if last is None else last + 1)
-    return Wrapped(card, answer, partial(emit_estimator, model, card))
+    codes = xgboost_codes(booster, [c.name for c in columns]) if "c" in types else {}
+    return Wrapped(card, answer, EstimatorForm(model, card, codes=codes).emit)
 
 
 def _xgboost_answer(booster: Any, inputs: _Inputs, rounds: int, batch: Batch) -> Array:
@@ -196,7 +198,7 @@ def catboost_member(model: Any, given: Given) -> Wrapped:
     )
     inputs = _Inputs(columns, not unnamed or given.columns is not None, {})
     answer = partial(_catboost_answer, model, inputs, "Probability" if kind == "probabilities" else None)
-    return Wrapped(card, answer, partial(emit_estimator, model, card))
+    return Wrapped(card, answer, EstimatorForm(model, card).emit)
 
 
 def _catboost_levels(loss: str) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
-from conjoin.contracts import Card, Column, ColumnType, Cost
+from conjoin.contracts import Card, Column, ColumnType, Cost, ExportableMember
 from conjoin.errors import BundleError, ColumnError, FileError, InputError, MemberError, NotExportableError
 from conjoin.graph.session import Session
 from conjoin.members import columns as read
@@ -274,3 +274,20 @@ def _shaped(graph: Graph, tensor: str, slot: Slot) -> str:
         return tensor
     shape = np.array([-1, *slot.shape], dtype=np.int64)
     return graph.op("Reshape", tensor, graph.const(shape))
+
+
+def onnx_form(member: Any) -> OnnxMember:
+    """What is stored of a member that answers natively: its graph, under the same name and classes.
+
+    Raises NotExportableError where it has none.
+    """
+    from conjoin.members.compiled import export_model
+
+    card: Card = member.card
+    if not isinstance(member, ExportableMember):
+        raise NotExportableError(
+            f"member {card.name!r}, a {type(member).__name__}, has no ONNX form, so it cannot be saved"
+        )
+    made = onnx_member(export_model(cast(Any, member)), Given())
+    cost = replace(card.cost, bytes=len(made.model))
+    return replace(made, card=replace(card, columns=made.card.columns, cost=cost))

@@ -11,7 +11,7 @@ import numpy as np
 from conjoin.contracts import Column, ColumnType
 from conjoin.errors import InputError, listed
 from conjoin.members import columns as read
-from conjoin.members.exports import emit_estimator
+from conjoin.members.exports import EstimatorForm
 from conjoin.members.wrapped import Given, Wrapped
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def estimator_member(estimator: Any, given: Given) -> Wrapped:
     columns, reader = reader_of(estimator, given)
     card = given.card(name, kind, columns=columns, classes=given.class_names(found))
     answer = partial(_answer, method, reader, tuple(found), card.classes if kind == "labels" else ())
-    return Wrapped(card, answer, partial(emit_estimator, estimator, card))
+    return Wrapped(card, answer, EstimatorForm(estimator, card, reader).emit)
 
 
 def reader_of(estimator: Any, given: Given) -> tuple[tuple[Column, ...], Callable[[Batch], Any]]:
