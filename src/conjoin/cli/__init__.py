@@ -7,12 +7,14 @@ writes one JSON document to stdout; tables go to stdout, progress and notes to s
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,8 +52,30 @@ def _help(text: str) -> str:
     return "\n\n".join(p if p.startswith(" ") else " ".join(p.split()) for p in paragraphs)
 
 
+def _guarded(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb, which ends with an exit status instead of an error, and tells of it in one message."""
+
+    @functools.wraps(verb)
+    def call(*words: Any, **options: Any) -> None:
+        try:
+            with warnings.catch_warnings():
+                _quiet()
+                verb(*words, **options)
+                sys.stdout.flush()
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient one more must not cut the message
+            stopped = StoppedError("stopped; nothing was written")
+            raise typer.Exit(_told(stopped, json=options["json"])) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it will be flushed once more
+        except Exception as error:
+            raise typer.Exit(_told(error, json=options["json"])) from error
+
+    return call
+
+
 for _name, _verb in VERBS.items():
-    app.command(_name, help=_help(_verb.__doc__ or ""), no_args_is_help=True)(_verb)
+    app.command(_name, help=_help(_verb.__doc__ or ""), no_args_is_help=True)(_guarded(_verb))
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,45 +105,34 @@ def _common(
 
 def main() -> None:
     """The command `conjoin`: runs the verb on the command line and exits with its status."""
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    if status == StoppedError.exit_status:  # threads may still be deep in a library: nothing is torn down
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command line; returns its exit status. Nothing but the status tells of an error, and one
-    message."""
+    """Run a command line; returns its exit status."""
     try:
-        with warnings.catch_warnings():
-            _quiet()
-            return _status(app(list(arguments), prog_name="conjoin"))
+        app(list(arguments), prog_name="conjoin")
     except SystemExit as stop:
-        return _status(stop.code)
-    except KeyboardInterrupt:
-        return _fail(StoppedError("stopped; nothing was written"), arguments)
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # Python would flush into the pipe again
-        return 0
-    except ConjoinError as error:
-        return _fail(error, arguments)
-    except Exception as error:
-        return _fail(error, arguments)
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    return 0
 
 
-def _fail(error: BaseException, arguments: Sequence[str]) -> int:
+def _told(error: BaseException, *, json: bool) -> int:
+    """The exit status of an error, after it was told."""
     if os.environ.get(DEBUG, "") not in ("", "0"):
         import traceback
 
         traceback.print_exception(error)
     kind, message = error_text(error)
     print_error(message)
-    if "--json" in arguments:
+    if json:
         print_json({"error": {"type": kind, "message": message}})
     return error.exit_status if isinstance(error, ConjoinError) else 1
-
-
-def _status(code: object) -> int:
-    return code if isinstance(code, int) else 0 if code is None else 1
 
 
 def _quiet() -> None:
