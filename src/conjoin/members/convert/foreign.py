@@ -25,12 +25,14 @@ MATRIX = "x"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OnnxModel:
-    """A part made elsewhere. model: a serialised ModelProto. output: the tensor of answers.
+    """A part made elsewhere. model: a serialised ModelProto. inputs: name -> the model's own name for it.
 
-    element: the ONNX type in which it reads numbers. kind: "probabilities", "values" or "features".
+    output: the tensor of answers. element: the ONNX type in which it reads numbers. kind: "probabilities",
+    "values" or "features".
     """
 
     model: bytes
+    inputs: Mapping[str, str]
     output: str
     element: int
     kind: str
@@ -43,8 +45,9 @@ class OnnxModel:
         """Add the nodes over a tensor for each input, by name; texts are not cast."""
         import onnx
 
-        bound = {name: graph.cast(tensor, self.element) for name, tensor in numbers.items()}
-        found = graph.splice(onnx.load_from_string(self.model), {**bound, **texts})[self.output]
+        given = {name: graph.cast(tensor, self.element) for name, tensor in numbers.items()} | dict(texts)
+        bound = {self.inputs[name]: tensor for name, tensor in given.items()}
+        found = graph.splice(onnx.load_from_string(self.model), bound)[self.output]
         found = graph.cast(found, FLOAT if self.kind == "probabilities" else DOUBLE)
         if self.kind != "values":
             return found
@@ -127,5 +130,33 @@ def _form(estimator: Any, inputs: list[tuple[str, Any]], *, element: int, kind: 
     del proto.opset_import[:]  # skl2onnx writes the least versions that would do, some of them twice
     for domain, version in DOMAINS.items():
         proto.opset_import.add(domain=domain, version=version)
+    _plain_imputers(proto)
     output = proto.graph.output[1 if kind == "probabilities" else 0].name
-    return OnnxModel(proto.SerializeToString(), output, element, kind)
+    own = [i.name for i in proto.graph.input]  # skl2onnx changes names that are no identifiers
+    renamed = dict(zip((name for name, _ in inputs), own, strict=True))
+    return OnnxModel(proto.SerializeToString(), renamed, output, element, kind)
+
+
+def _plain_imputers(proto: Any) -> None:
+    """Replaces the operator Imputer, which onnxruntime has in float alone, by such as take doubles too."""
+    from onnx import helper, numpy_helper
+
+    kept = []
+    for node in proto.graph.node:
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if node.op_type != "Imputer" or "imputed_value_floats" not in given:
+            kept.append(node)
+            continue
+        x, stem = node.input[0], node.output[0]
+        values = np.array(given["imputed_value_floats"], dtype=np.float64)
+        marker = np.array(given.get("replaced_value_float", 0.0), dtype=np.float64)
+        for name, array in (("values", values), ("marker", marker)):
+            proto.graph.initializer.append(numpy_helper.from_array(array, f"{stem}:{name}"))
+            kept.append(helper.make_node("CastLike", [f"{stem}:{name}", x], [f"{stem}:{name}:like"]))
+        if np.isnan(marker):
+            kept.append(helper.make_node("IsNaN", [x], [f"{stem}:gone"]))
+        else:
+            kept.append(helper.make_node("Equal", [x, f"{stem}:marker:like"], [f"{stem}:gone"]))
+        kept.append(helper.make_node("Where", [f"{stem}:gone", f"{stem}:values:like", x], [stem]))
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)

@@ -48,11 +48,12 @@ def verified(emit: Emit, native: Array, feeds: Batch, *, name: str, shares: bool
 
 
 def probe_batch(estimator: Any, columns: Sequence[Column], *, seed: int = 0) -> dict[str, Array]:
-    """Rows that an estimator can read: categories that its encoders know, numbers near where it was fitted."""
+    """Rows for an estimator: categories that its encoders know, numbers near what it was fitted on."""
     rng = np.random.default_rng(seed)
     names = [c.name for c in columns]
     known = dict(_known(estimator, names))
     places = dict(_places(estimator, names))
+    gaps = set(_imputed(estimator, names))
     batch: dict[str, Array] = {}
     for c in columns:
         if c.name in known and len(known[c.name]):
@@ -64,6 +65,8 @@ def probe_batch(estimator: Any, columns: Sequence[Column], *, seed: int = 0) -> 
             middle, spread = places.get(c.name, (0.0, None))
             scale = 10.0 ** rng.uniform(-2, 2, ROWS) if spread is None else 1.5 * spread
             batch[c.name] = middle + scale * rng.normal(size=ROWS)
+        if c.name in gaps and c.type not in TEXT:
+            batch[c.name] = np.where(rng.random(ROWS) < 0.1, np.nan, batch[c.name])
     return batch
 
 
@@ -103,6 +106,13 @@ def _known(estimator: Any, names: list[str]) -> Iterator[tuple[str, Array]]:
         for name, values in zip(own, vars(step).get("categories_", []), strict=False):
             present = np.array([v for v in np.asarray(values, dtype=object) if v is not None and v == v])
             yield name, present.astype(object) if present.dtype.kind in "OU" else present.astype(np.float64)
+
+
+def _imputed(estimator: Any, names: list[str]) -> Iterator[str]:
+    """Columns of which missing values are filled in first."""
+    for step, own in _steps(estimator, names):
+        if type(step).__name__ == "SimpleImputer" and np.ndim(step.missing_values) == 0:
+            yield from own if step.missing_values != step.missing_values else ()
 
 
 def _places(estimator: Any, names: list[str]) -> Iterator[tuple[str, tuple[float, float]]]:
