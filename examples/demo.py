@@ -1,4 +1,4 @@
-"""`make demo`: real loans, several models trained and fused, a leaderboard, one prediction, one ONNX graph."""
+"""`make demo`: real loans, models trained and fused, a leaderboard, one prediction, one ONNX graph."""
 
 from __future__ import annotations
 
