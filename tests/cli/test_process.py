@@ -81,7 +81,7 @@ def test_a_fit_that_is_stopped_at_once_writes_nothing(make_loans, tmp_path):
         time.sleep(0.05)
         if process.poll() is not None:
             break
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
     assert err.count("error:") == 1

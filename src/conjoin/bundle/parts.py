@@ -19,6 +19,7 @@ PARTS: dict[str, str] = {
     "trees": "conjoin.graph.trees:Trees",
     "linear": "conjoin.graph.linear:Linear",
     "neighbours": "conjoin.graph.neighbours:Neighbours",
+    "nearest": "conjoin.graph.nearest:Nearest",
     "average": "conjoin.graph.average:Average",
     "network": "conjoin.fusion.network_weights:NetworkWeights",
     "predictions": "conjoin.members.predictions:Predictions",

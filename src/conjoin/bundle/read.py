@@ -105,13 +105,13 @@ class _Arrays:
             if name.endswith(".safetensors"):
                 self._tensors |= tensors.load(raw, name)
 
-    def array(self, record: Mapping[str, Any], onnx: bool) -> Array:
+    def array(self, record: Mapping[str, Any], *, onnx: bool) -> Array:
         """The array of a record. Raises BundleError."""
-        if onnx:
-            name = record.get("file")
-            if set(record) != {"file"} or not isinstance(name, str) or not name.endswith(".onnx"):
-                raise BundleError("an ONNX model must lie in a .onnx file")
-            if name not in self._files:
+        if "file" in record:
+            name = record["file"]
+            if not onnx or set(record) != {"file"} or not isinstance(name, str):
+                raise BundleError("only an ONNX model may be a file of its own")
+            if not name.endswith(".onnx") or name not in self._files:
                 raise BundleError(f"the ONNX model {name[:80]!r} is not among the bundle's files")
             return np.frombuffer(self._files[name], dtype=np.uint8)
         name = record.get("tensor")
@@ -136,7 +136,7 @@ def _make_parts(document: Document, arrays: _Arrays) -> list[Any]:
     for i in range(len(made) - 1, -1, -1):
         part = document.parts[i]
         try:
-            found = {k: arrays.array(r, ONNX_ARRAYS.get(part.type) == k) for k, r in part.arrays.items()}
+            found = {k: arrays.array(r, onnx=ONNX_ARRAYS.get(part.type) == k) for k, r in part.arrays.items()}
             children = {k: made[c] for k, c in part.children}
             made[i] = class_of(part.type).unpack(found, _meta(i, part, document), children)
         except MissingExtraError:

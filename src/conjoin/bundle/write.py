@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SECTIONS = ("scores", "choice", "plan", "data", "versions")
 """What of the root card's provenance has a place of its own in the document; the rest is `provenance`."""
+DEFLATED_ONNX = 0.5
+"""An ONNX model is kept as a file of its own, unless deflating leaves at most this share of it (trees do)."""
 MOST_CATEGORIES = 50
 """Categories of a column that the document shows."""
 
@@ -161,12 +163,12 @@ class _Packed:
     def _array(self, index: int, part: str, name: str, array: Array) -> dict[str, Any]:
         key = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).digest()
         if key not in self.known:
-            if ONNX_ARRAYS.get(part) == name:
+            tensor, record = coding.encode(array)
+            if ONNX_ARRAYS.get(part) == name and tensor.nbytes > DEFLATED_ONNX * array.nbytes:
                 self.known[key] = {"file": f"{index}.{name}.onnx"}
                 self.files[f"{index}.{name}.onnx"] = array.tobytes()
                 self.sizes[index] += array.nbytes
             else:
-                tensor, record = coding.encode(array)
                 self.known[key] = {"tensor": f"{index}.{name}", **record}
                 self.tensors[f"{index}.{name}"] = tensor
                 self.sizes[index] += tensor.nbytes
