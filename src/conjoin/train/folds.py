@@ -13,15 +13,15 @@ from conjoin.outputs import Array
 ALWAYS = -1
 """The fold of rows that every model learns from (the only row of a class)."""
 
-COUNTS = ((1_000, 10), (10_000, 8), (300_000, 4))
+COUNTS = ((20_000, 6), (300_000, 4))
 """Up to so many rows, so many folds; above the last, two. Even, so that two cores share them evenly."""
 
 
 def count(rows: int) -> int:
     """How many folds for so many rows.
 
-    >>> [count(n) for n in (6, 500, 5_000, 50_000, 10**6)]
-    [6, 10, 8, 4, 2]
+    >>> [count(n) for n in (4, 500, 5_000, 50_000, 10**6)]
+    [4, 6, 6, 4, 2]
     """
     return max(2, min(rows, next((k for most, k in COUNTS if rows <= most), 2)))
 

@@ -54,76 +54,73 @@ def _e(
     return Entry(name, learner, settings, share, frozenset(presets), rows, tasks, classes)
 
 
-_STEADY = {"rounds": 1500, "patience": 60, "step": 10}
+_STEADY = {"rounds": 600, "patience": 40, "step": 5}
 _QUICK = {"rounds": 800, "patience": 40, "step": 10}
 
 FEW, MANY = (2, 10), (11, 10**9)
 """Classes: with many, each round of a booster is many trees, and networks come first."""
+_BAGGED = {"feature_fraction": 0.6, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0}
+_DRAWN = {"min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6, "lambda": 2.0}
+_PART = {"l2_leaf_reg": 3.0, "bootstrap_type": "Bernoulli", "subsample": 0.8, "border_count": 128}
+_WHOLE = {"min_samples_leaf": 1}
+_BOUND = {"min_samples_leaf": 2, "max_leaf_nodes": 2500}
 
 PORTFOLIO: tuple[Entry, ...] = (
-    _e("network", "network", 8, MIDDLE, classes=MANY, model={"dropout": 0.1}),
+    _e("network", "network", 8, MIDDLE, tasks=("multiclass",), classes=MANY, model={}),
     _e("lightgbm", "lightgbm", 3, BALANCED, SMALL, classes=FEW, **_STEADY, model={
-        "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 0.6,
-        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
+        "learning_rate": 0.08, "num_leaves": 31, "min_data_in_leaf": 15, **_BAGGED,
     }),
     _e("lightgbm", "lightgbm", 3, BALANCED, LARGE, classes=FEW, **_QUICK, model={
-        "learning_rate": 0.08, "num_leaves": 48, "min_data_in_leaf": 10, "feature_fraction": 0.6,
-        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
+        "learning_rate": 0.06, "num_leaves": 64, "min_data_in_leaf": 8, **_BAGGED,
     }),
     _e("linear", "linear", 1, BALANCED),
-    _e("catboost", "catboost", 4, MIDDLE, SMALL, classes=FEW, rounds=1500, patience=60, model={
-        "learning_rate": 0.06, "depth": 6, "l2_leaf_reg": 3.0, "rsm": 0.6, "bootstrap_type": "Bernoulli",
-        "subsample": 0.8, "border_count": 128,
-    }),
-    _e("catboost", "catboost", 4, MIDDLE, LARGE, classes=FEW, rounds=1500, patience=40, model={
-        "learning_rate": 0.1, "depth": 6, "l2_leaf_reg": 3.0, "bootstrap_type": "Bernoulli",
-        "subsample": 0.8, "border_count": 128,
-    }),
     _e("xgboost", "xgboost", 3, MIDDLE, SMALL, classes=FEW, **_STEADY, model={
-        "eta": 0.05, "max_depth": 6, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
-        "lambda": 2.0,
+        "eta": 0.08, "max_depth": 6, **_DRAWN,
     }),
     _e("xgboost", "xgboost", 3, MIDDLE, LARGE, classes=FEW, **_QUICK, model={
-        "eta": 0.1, "max_depth": 7, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
-        "lambda": 2.0,
+        "eta": 0.1, "max_depth": 7, **_DRAWN,
     }),
-    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, CLASSES, trees=60, step=10, model={
-        "min_samples_leaf": 1, "max_features": "sqrt",
+    _e("catboost", "catboost", 4, MIDDLE, (0, 19_999), classes=FEW, rounds=800, patience=40, model={
+        "learning_rate": 0.12, "depth": 6, "rsm": 0.6, **_PART,
     }),
-    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, ("regression",), trees=40, step=10, model={
-        "min_samples_leaf": 1, "max_features": 1.0,
+    _e("catboost", "catboost", 4, MIDDLE, (20_000, 10**9), classes=FEW, rounds=1000, patience=40, model={
+        "learning_rate": 0.15, "depth": 7, "rsm": 0.6, **_PART,
     }),
-    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, CLASSES, trees=30, step=10, model={
-        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": 0.5,
+    _e("network", "network", 5, MIDDLE, (0, 7_999), classes=FEW, model={"dropout": 0.2}),
+    _e("network", "network", 5, MIDDLE, (8_000, 10**9), ("binary",), model={
+        "dropout": 0.2, "learning_rate": 0.05, "epochs": 12,
     }),
-    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, ("regression",), trees=30, step=10, model={
-        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": 1.0,
+    _e("network", "network", 5, MIDDLE, (8_000, 10**9), ("multiclass",), classes=FEW, model={}),
+    _e("network", "network", 5, MIDDLE, (8_000, 10**9), NUMBERS, model={"dropout": 0.2}),
+    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, CLASSES, FEW, trees=100, final=200, step=20, model={
+        "max_features": "sqrt", **_WHOLE,
     }),
-    _e("network", "network", 4, MIDDLE, SMALL, CLASSES, FEW, model={"dropout": 0.1}),
-    _e("network", "network", 4, MIDDLE, LARGE, CLASSES, FEW, model={"dropout": 0.1}),
-    _e("network", "network", 4, MIDDLE, tasks=NUMBERS, model={"dropout": 0.2}),
-    _e("neighbours", "neighbours", 1, MIDDLE, (0, 25_000), (*CLASSES, "regression"), stored=20_000),
-    _e("network_plain", "network", 3, MIDDLE, SMALL, classes=FEW, model={
-        "bins": 0, "dropout": 0.2, "learning_rate": 0.03,
+    _e("extra_trees", "extra_trees", 2, MIDDLE, tasks=("multiclass",), classes=MANY, trees=30, final=60,
+       step=10, model={"max_features": 1.0, "criterion": "entropy", **_WHOLE}),
+    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, ("regression",), trees=60, final=150, step=10, model={
+        "max_features": 1.0, **_WHOLE,
     }),
-    _e("lightgbm", "lightgbm", 4, BALANCED, classes=MANY, rounds=250, patience=20, step=10, model={
-        "learning_rate": 0.15, "num_leaves": 31, "min_data_in_leaf": 10, "feature_fraction": 0.6,
-        "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0,
+    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, CLASSES, FEW, trees=30, final=100, step=10, model={
+        "max_features": 0.5, **_BOUND,
     }),
-    _e("xgboost", "xgboost", 4, MIDDLE, classes=MANY, rounds=200, patience=20, step=10, model={
-        "eta": 0.25, "max_depth": 6, "min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6,
-        "lambda": 2.0,
+    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, ("regression",), trees=30, final=100, step=10, model={
+        "max_features": 1.0, **_BOUND,
     }),
-    _e("lightgbm_random", "lightgbm", 2, MIDDLE, SMALL, classes=FEW, **_STEADY, model={
-        "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 10, "feature_fraction": 0.8,
+    _e("network_plain", "network", 4, MIDDLE, SMALL, classes=FEW, model={"bins": 0, "dropout": 0.2}),
+    _e("lightgbm_random", "lightgbm", 2, MIDDLE, (0, 4_999), classes=FEW, **_STEADY, model={
+        "learning_rate": 0.1, "num_leaves": 31, "min_data_in_leaf": 10, "feature_fraction": 0.8,
         "extra_trees": True, "lambda_l2": 0.5,
     }),
-    _e("random_forest", "random_forest", 1, MIDDLE, ANY, CLASSES, trees=30, step=10, model={
-        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": "sqrt",
+    _e("neighbours", "neighbours", 1, MIDDLE, (0, 25_000), (*CLASSES, "regression"), stored=20_000),
+    _e("xgboost", "xgboost", 4, MIDDLE, tasks=("multiclass",), classes=MANY, rounds=250, patience=20, step=10,
+       model={"eta": 0.25, "max_depth": 6, **_DRAWN}),
+    _e("lightgbm", "lightgbm", 4, BALANCED, tasks=("multiclass",), classes=MANY, rounds=250, patience=20,
+       step=10, model={"learning_rate": 0.15, "num_leaves": 31, "min_data_in_leaf": 10, **_BAGGED}),
+    _e("random_forest", "random_forest", 1, MIDDLE, SMALL, CLASSES, FEW, trees=30, final=100, step=10, model={
+        "max_features": "sqrt", **_BOUND,
     }),
-    _e("random_forest", "random_forest", 1, MIDDLE, ANY, ("regression",), trees=30, step=10, model={
-        "min_samples_leaf": 2, "max_leaf_nodes": 2500, "max_features": 0.5,
-    }),
+    _e("random_forest", "random_forest", 1, MIDDLE, SMALL, ("regression",), trees=30, final=100, step=10,
+       model={"max_features": 0.5, **_BOUND}),
 )  # fmt: skip
 """What a run tries, in this order."""
 
@@ -141,14 +138,18 @@ def entries(problem: Problem, preset: str, members: tuple[str, ...] | None) -> l
         and problem.task in LEARNERS[e.learner].tasks
     ]  # fmt: skip
     if wanted is not None:
-        return [e for e in fitting if e.learner in wanted or e.name in wanted]
+        return [e for e in fitting if e.name in wanted or e.learner in wanted - NAMES]
     return [e for e in fitting if preset in e.presets]
+
+
+NAMES = {e.name for e in PORTFOLIO}
+"""Every name in the portfolio; a learner that is no such name stands for all its entries."""
 
 
 def _wanted(members: tuple[str, ...] | None) -> set[str] | None:
     if members is None:
         return None
-    known = {e.name for e in PORTFOLIO} | set(LEARNERS)
+    known = NAMES | set(LEARNERS)
     for name in members:
         if name not in known:
             raise InputError(f"no learner {name!r}{nearest(name, known)}; there are {listed(sorted(known))}")

@@ -29,6 +29,10 @@ class Tried:
     seconds: float
 
 
+MOMENT = 0.5
+"""Seconds below which a time is more overhead than work."""
+
+
 @dataclass(frozen=True)
 class Pace:
     """How long members took against their guesses: the machine's share of it."""
@@ -37,7 +41,12 @@ class Pace:
     seen: int = 0
 
     def after(self, guess: float, taken: float) -> Pace:
-        """The pace with one more member; a single one cannot move it by more than a factor of 4."""
+        """The pace with one more member; a single one cannot move it by more than a factor of 4.
+
+        Members of a moment say nothing.
+        """
+        if guess < MOMENT and taken < MOMENT:
+            return self
         ratio = float(np.clip(taken / max(guess, 1e-3), self.factor / 4, self.factor * 4))
         weight = 1 / min(self.seen + 1, 3)
         return Pace(float(np.exp((1 - weight) * np.log(self.factor) + weight * np.log(ratio))), self.seen + 1)

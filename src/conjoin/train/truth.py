@@ -198,9 +198,9 @@ def _classes(
             f"target {target!r} has {len(names):,} classes, more than {MANY_CLASSES:,}; "
             "an identifier cannot be learned, a number needs task='regression'"
         )
-    if len(names) > max(2, len(values) // 2):
+    if len(names) > max(3, len(values) // 2):
         raise TruthError(
-            f"target {target!r} has {len(names)} classes in {len(values)} rows: nearly every row is of its own"
+            f"target {target!r} has {len(names)} classes in {len(values)} rows: nearly every row is its own"
         )
     if task == "binary" and len(names) > 2:
         raise TruthError(f"task 'binary' needs two classes; {target!r} has {len(names)}: {listed(names, 6)}")

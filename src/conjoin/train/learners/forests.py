@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from conjoin.train.budget import Clock
 from conjoin.train.learners.base import Fitted, OutOfTimeError, Settings, in_units, pooled
 from conjoin.train.problem import Problem
 
+PARTS = 4
+"""The forest on all rows is grown in so many parts, which fit side by side."""
 TASKS = ("binary", "multiclass", "regression")
 NAMES = {
     ("extra", True): "ExtraTreesClassifier",
@@ -45,21 +48,40 @@ def _fit(
     clock: Clock,
     record: Mapping[str, Any] | None,
 ) -> Fitted:
+    """Forests of all folds for the held-out answers, then one on all rows, which is the model.
+
+    A forest needs no held-out rows to stop, and one on all rows is better and smaller than the folds' together.
+    Where the clock does not allow it, the model is the folds' forests.
+    """
+    wanted = settings["trees"] if record is None else int(record["trees"])
+    rows = [learn for learn, _ in problem.splits]
+    forests = [_new(kind, problem, settings, seed + f) for f in range(len(rows))]
+    begin = time.monotonic()
+    trees = _grow(problem, forests, rows, wanted, settings["step"], clock if record is None else Clock.endless())
+    per_tree = (time.monotonic() - begin) / (trees * len(rows))
+    held = zip(forests, problem.splits, strict=True)
+    answers = pooled(problem, [_held_out(problem, f, s[1]) for f, s in held])
+    if record is None:
+        final = min(settings["final"], int(clock.left() / (1.4 * per_tree)))
+    else:
+        final = int(record["final"])
+    if final < trees:
+        return Fitted(_part(problem, forests), answers, {"trees": trees, "final": 0})
+    parts = [_new(kind, problem, settings, seed + 1_000 + f) for f in range(PARTS)]
+    everything = [np.arange(len(problem))] * PARTS
+    share = -(-final // PARTS)
+    _grow(problem, parts, everything, share, share, Clock.endless())
+    return Fitted(_part(problem, parts), answers, {"trees": trees, "final": final})
+
+
+def _part(problem: Problem, forests: Sequence[Any]) -> Any:
     from conjoin.graph.trees import Trees
     from conjoin.members.convert import forest_trees
 
-    wanted = settings["trees"] if record is None else int(record["trees"])
-    forests = [_new(kind, problem, settings, seed + f) for f in range(len(problem.splits))]
-    time = clock if record is None else Clock.endless()
-    trees = _grow(problem, forests, wanted, settings["step"], time)
-    answers = pooled(
-        problem, [_held_out(problem, f, held) for f, (_, held) in zip(forests, problem.splits, strict=True)]
+    classes = len(problem.truth.classes)
+    return Trees.mean(
+        [forest_trees(f, classes=classes, scale=problem.scale, shift=problem.shift) for f in forests]
     )
-    parts = [
-        forest_trees(f, classes=len(problem.truth.classes), scale=problem.scale, shift=problem.shift)
-        for f in forests
-    ]
-    return Fitted(Trees.mean(parts), answers, {"trees": trees})
 
 
 def _new(kind: str, problem: Problem, settings: Settings, seed: int) -> Any:
@@ -68,20 +90,22 @@ def _new(kind: str, problem: Problem, settings: Settings, seed: int) -> Any:
     return make(n_estimators=1, n_jobs=1, random_state=seed, warm_start=True, **settings["model"])
 
 
-def _grow(problem: Problem, forests: list[Any], wanted: int, step: int, clock: Clock) -> int:
+def _grow(
+    problem: Problem, forests: Sequence[Any], rows: Sequence[Array], wanted: int, step: int, clock: Clock
+) -> int:
     """Grow all forests in step to the wanted number of trees, or to what the clock allows."""
     done = 0
     while done < wanted:
-        size = min(step if done else 1, wanted - done)
+        size = min(step if done else min(2, step), wanted - done)
         if clock.over():
             break
 
-        def grow(task: tuple[Any, tuple[Array, Array]], goal: int = done + size) -> None:
-            forest, (rows, _) = task
+        def grow(task: tuple[Any, Array], goal: int = done + size) -> None:
+            forest, learn = task
             forest.set_params(n_estimators=goal)
-            forest.fit(problem.x[rows], problem.y[rows], sample_weight=problem.weight(rows))
+            forest.fit(problem.x[learn], problem.y[learn], sample_weight=problem.weight(learn))
 
-        list(problem.engine.map(grow, zip(forests, problem.splits, strict=True)))
+        list(problem.engine.map(grow, zip(forests, rows, strict=True)))
         done += size
     if not done:
         raise OutOfTimeError("not even one tree was possible in the time left")
@@ -105,7 +129,7 @@ def seconds(problem: Problem, settings: Settings) -> float:
     sort = 6e-8 if "bootstrap" in settings["model"] else 2e-8
     bounded = 0.5 if "max_leaf_nodes" in settings["model"] else 1.0
     return float(
-        len(problem.splits) * settings["trees"] * (bounded * sort * n * np.log2(n + 2) * used + 1e-3)
+        (len(problem.splits) * settings["trees"] + settings["final"]) * (bounded * sort * n * np.log2(n + 2) * used + 1e-3)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,14 @@ BINNING = {**QUIET, "feature_pre_filter": False, "max_bin": 255, "min_data_in_bi
 
 @dataclass(frozen=True, eq=False)
 class _Fold:
-    """The boosters of one fold: one, or one for each quantile level."""
+    """The boosters of one fold: one, or one for each quantile level.
+
+    grown: after each round the number of rounds that each booster keeps; one without a split is not kept.
+    """
 
     boosters: Sequence[Any]
     problem: Problem
+    grown: list[list[int]] = field(default_factory=list)
 
     def ready(self) -> None:
         """LightGBM keeps its log level per thread; making any data set sets it."""
@@ -38,6 +42,7 @@ class _Fold:
     def grow(self) -> None:
         for booster in self.boosters:
             booster.update()
+        self.grown.append([b.current_iteration() for b in self.boosters])
 
     def answers(self) -> Array:
         return in_units(self.problem, [_held_out(b) for b in self.boosters])
@@ -47,8 +52,8 @@ class _Fold:
         from conjoin.members.convert import lightgbm_trees
 
         parts = [
-            lightgbm_trees(b, rounds=rounds, scale=self.problem.scale, shift=self.problem.shift)
-            for b in self.boosters
+            lightgbm_trees(b, rounds=kept, scale=self.problem.scale, shift=self.problem.shift)
+            for b, kept in zip(self.boosters, self.grown[rounds - 1], strict=True)
         ]
         return parts[0] if len(parts) == 1 else Trees.stack(parts)
 

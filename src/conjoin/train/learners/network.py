@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,36 +15,58 @@ from conjoin.train.learners.base import Fitted, OutOfTimeError, Settings, pooled
 from conjoin.train.problem import Problem
 
 
+COMMON = 3_000
+"""Up to so many rows all folds take the same number of steps: held-out parts are so small that stopping each
+where its own loss is least would make the out-of-fold answers look better than they are."""
+
+
 def fit(
     problem: Problem, settings: Settings, *, seed: int, clock: Clock, record: Mapping[str, Any] | None
 ) -> Fitted:
     """Networks of all folds, each stopped early on its held-out rows; answers are averaged.
 
-    The folds run two or more at a time, so each gets its share of the time.
+    On small tables they are then trained once more, all to the median number of steps.
     """
     from conjoin.graph.average import Average
 
-    dense = problem.dense
     if record is None and clock.over():
         raise OutOfTimeError("no time was left to begin")
+    if record is None:
+        begin = time.monotonic()
+        found = _folds(problem, settings, seed, clock, [None] * len(problem.splits))
+        enough = clock.left() > 1.3 * (time.monotonic() - begin)
+        if len(problem) <= COMMON and enough:
+            found = _folds(problem, settings, seed, clock, _common([f.steps for f in found]))
+    else:
+        found = _folds(problem, settings, seed, Clock.endless(), record["steps"])
+    parts = [
+        _answers(f.weights, problem.dense[held]) for f, (_, held) in zip(found, problem.splits, strict=True)
+    ]
+    steps = [[f.steps.planned, f.steps.kept] for f in found]
+    return Fitted(Average.of([f.weights for f in found]), pooled(problem, parts), {"steps": steps})
+
+
+def _common(steps: Sequence[Any]) -> list[list[int]]:
+    """The same share of the planned steps for every fold: the median of their shares."""
+    share = float(np.median([s.kept / max(1, s.planned) for s in steps]))
+    return [[s.planned, max(1, round(share * s.planned))] for s in steps]
+
+
+def _folds(
+    problem: Problem, settings: Settings, seed: int, clock: Clock, steps: Sequence[Any]
+) -> Sequence[Any]:
+    """Fit all folds. They run two or more at a time, so each gets its share of the time."""
     waves = -(-len(problem.splits) // problem.engine.count)
     share = clock.left() / waves
-    steps = [None] * len(problem.splits) if record is None else record["steps"]
+    dense = problem.dense
 
     def one(task: tuple[int, tuple[Array, Array], Any]) -> Any:
         fold, split, repeat = task
-        return _fold(
-            problem, dense, split, settings, seed=seed + fold, clock=clock.within(share), repeat=repeat
-        )
+        part = clock.within(share)
+        return _fold(problem, dense, split, settings, seed=seed + fold, clock=part, repeat=repeat)
 
     tasks = [(f, s, r) for f, (s, r) in enumerate(zip(problem.splits, steps, strict=True))]
-    found: Sequence[Any] = list(problem.engine.map(one, tasks))
-    answers = pooled(
-        problem,
-        [_answers(f.weights, dense[held]) for f, (_, held) in zip(found, problem.splits, strict=True)],
-    )
-    record = {"steps": [[f.steps.planned, f.steps.kept] for f in found]}
-    return Fitted(Average.of([f.weights for f in found]), answers, record)
+    return list(problem.engine.map(one, tasks))
 
 
 def _fold(

@@ -81,6 +81,7 @@ def _parameters(problem: Problem, settings: Settings, seed: int) -> list[dict[st
         "nthread": 1,
         "verbosity": 0,
         "seed": seed,
+        "seed_per_iteration": True,
         "disable_default_eval_metric": True,
         **settings["model"],
     }
