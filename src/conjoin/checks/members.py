@@ -97,7 +97,7 @@ def keeps_its_card(case: MemberCase) -> None:
     if isinstance(answer, Quantiles) and answer.levels != card.levels:
         raise LawBroken(law, case.subject, f"it answers the levels {listed(answer.levels)}")
     if isinstance(answer, Probabilities | Values | Quantiles):
-        values = answer.values.reshape(len(answer), -1)
+        values = answer.values.reshape(len(answer), int(np.prod(answer.values.shape[1:])))
         bad = ~np.isfinite(values).all(axis=1)
         if isinstance(answer, Probabilities):
             bad |= (values < -1e-6).any(axis=1) | (np.abs(values.sum(axis=1, dtype=np.float64) - 1) > 1e-3)

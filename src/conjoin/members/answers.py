@@ -67,6 +67,8 @@ def check_answer(output: Output, card: Card, rows: int) -> None:
 
 
 def _check_numbers(output: Probabilities | Values | Quantiles | Embeddings, who: str) -> None:
+    if len(output) == 0:
+        return
     values = output.values.reshape(len(output), -1)
     _refuse(~np.isfinite(values).all(axis=1), output, f"{who} answered a value that is not finite")
     if isinstance(output, Probabilities):
