@@ -29,6 +29,7 @@ from conjoin.fusion.network_weights import (
     Task,
     fit_inputs,
     product,
+    rounded,
     sigmoid,
     softmax,
 )
@@ -322,10 +323,10 @@ class _Model:
         p["bias.0"] -= product(self.inputs.mean[None], p["entry"]) * p["diversity"]
         i = self.inputs
         return NetworkWeights(
-            *(self.task, i.centre, i.rate, i.source, i.edge, i.slope, p["entry"], p["diversity"]),
-            inner=tuple(p[f"inner.{i}"] for i in range(layers - 1)),
+            *(self.task, i.centre, i.rate, i.source, i.edge, i.slope, rounded(p["entry"]), p["diversity"]),
+            inner=tuple(rounded(p[f"inner.{i}"]) for i in range(layers - 1)),
             bias=tuple(p[f"bias.{i}"] for i in range(layers)),
-            head=p["head"],
+            head=rounded(p["head"]),
             head_bias=p["head_bias"],
             scale=scale,
             shift=shift,

@@ -25,6 +25,7 @@ _BLOCK = 256  # numbers that the matrix library sums at once
 _STATISTICS_ROWS = 50_000  # rows that scales and bins are taken from
 _FEW = 8  # bins of a feature that has no more values than it could have bins
 _BINNED = 2048  # bins of all features together, about
+_HALVES = ("entry", "head", "inner.")  # matrices, stored in half precision where that loses nothing
 _ARRAYS = (
     *("centre", "rate", "source", "edge", "slope", "entry", "diversity"),
     *("head", "head_bias", "scale", "shift"),
@@ -125,10 +126,14 @@ class NetworkWeights:
         return {}
 
     def pack(self) -> tuple[dict[str, Array], dict[str, Json]]:
-        """Every array under its name; `inner` and `bias` under `inner.0`, `inner.1` and so on."""
+        """Every array under its name; `inner` and `bias` under `inner.0`, `inner.1` and so on.
+
+        Matrices are float16 where that is exact, as it is after `rounded`.
+        """
         arrays = {name: cast("Array", getattr(self, name)) for name in _ARRAYS}
         arrays |= {f"inner.{i}": a for i, a in enumerate(self.inner)}
         arrays |= {f"bias.{i}": a for i, a in enumerate(self.bias)}
+        arrays = {n: _half(a) if n.startswith(_HALVES) else a for n, a in arrays.items()}
         return arrays, {"task": self.task, "layers": len(self.bias)}
 
     @classmethod
@@ -143,6 +148,7 @@ class NetworkWeights:
         missing = [name for name in names if name not in arrays]
         if missing:
             raise BundleError(f"a packed network lacks the arrays {', '.join(missing)}")
+        arrays = {n: _whole(a) if n.startswith(_HALVES) else a for n, a in arrays.items()}
         new = cls(
             task=task,
             inner=tuple(arrays[f"inner.{i}"] for i in range(layers - 1)),
@@ -151,6 +157,20 @@ class NetworkWeights:
         )
         _check_weights(new)
         return new
+
+
+def rounded(a: Array) -> Array:
+    """The nearest numbers that float16 has, as float32: a relative change of 1/2048 at most, half the bytes."""
+    return cast("Array", np.clip(a, -65504, 65504).astype(np.float16).astype(np.float32))
+
+
+def _half(a: Array) -> Array:
+    small = np.clip(a, -65504, 65504).astype(np.float16)
+    return small if np.array_equal(small.astype(a.dtype), a) else a
+
+
+def _whole(a: Array) -> Array:
+    return a.astype(np.float32) if a.dtype == np.float16 else a
 
 
 def expand(X: Array, centre: Array, rate: Array, source: Array, edge: Array, slope: Array) -> Array:
