@@ -160,7 +160,7 @@ class NetworkWeights:
 
 
 def rounded(a: Array) -> Array:
-    """The nearest numbers that float16 has, as float32: a relative change of 1/2048 at most, half the bytes."""
+    """The nearest numbers that float16 has, as float32: at most 1/2048 away, in half the bytes."""
     return cast("Array", np.clip(a, -65504, 65504).astype(np.float16).astype(np.float32))
 
 
