@@ -83,3 +83,8 @@ def _storable_classes() -> list[str]:
 
 def test_no_storable_class_is_forgotten() -> None:
     assert [c for c in _storable_classes() if c not in parts.PARTS.values()] == []
+
+
+def test_the_table_of_children_names_types_that_there_are() -> None:
+    inner = {t for allowed in parts.CHILDREN.values() for types in allowed.values() for t in types}
+    assert inner | parts.CHILDREN.keys() == parts.PARTS.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from conjoin.errors import BundleError, NotExportableError, listed
@@ -42,6 +43,22 @@ PARTS: dict[str, str] = {
 ONNX_ARRAYS: dict[str, str] = {"onnx": "model"}
 """Type name -> the array of bytes that is an ONNX model; it gets a file of its own and is checked as one."""
 
+MEMBERS = ("ensemble", "portable", "onnx", "predictions")
+MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
+FUSERS = (
+    *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
+    *("network_fuser", "calibrated"),
+)
+CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic")
+CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
+    "ensemble": {"member:": MEMBERS, "fuser": FUSERS},
+    "portable": {"encoder": ("encoder",), "view": ("dense_view",), "model": MODELS},
+    "average": {"part": MODELS},
+    "network_fuser": {"pool": FUSERS, "network": ("network",)},
+    "calibrated": {"fuser": FUSERS, "before.": CALIBRATORS, "after": CALIBRATORS},
+}
+"""Type name -> how names of its children begin -> the types that they may be of."""
+
 _NAMES = {target: name for name, target in PARTS.items()}
 
 
@@ -66,6 +83,14 @@ def class_of(name: str) -> type[Storable]:
         )
     module, _, cls = target.partition(":")
     return cast("type[Storable]", getattr(importlib.import_module(module), cls))
+
+
+def check_children(name: str, children: Sequence[tuple[str, str]]) -> None:
+    """Raises BundleError where a part of this type has a child that it cannot have: (name, type) each."""
+    allowed = CHILDREN.get(name, {})
+    for child, kind in children:
+        if not any(child.startswith(begin) and kind in types for begin, types in allowed.items()):
+            raise BundleError(f"it cannot have a part {child[:80]!r} of type {kind[:80]!r}")
 
 
 def storable(part: object, name: str) -> Storable:

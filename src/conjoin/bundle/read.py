@@ -21,7 +21,7 @@ from conjoin.bundle.format import (
     read_document,
     strangers,
 )
-from conjoin.bundle.parts import ONNX_ARRAYS, class_of
+from conjoin.bundle.parts import ONNX_ARRAYS, check_children, class_of
 from conjoin.bundle.write import SECTIONS, card_of, document_card
 from conjoin.errors import BundleError, ConjoinError, FileError, MissingExtraError
 
@@ -136,6 +136,7 @@ def _make_parts(document: Document, arrays: _Arrays) -> list[Any]:
     for i in range(len(made) - 1, -1, -1):
         part = document.parts[i]
         try:
+            check_children(part.type, [(k, document.parts[c].type) for k, c in part.children])
             found = {k: arrays.array(r, onnx=ONNX_ARRAYS.get(part.type) == k) for k, r in part.arrays.items()}
             children = {k: made[c] for k, c in part.children}
             made[i] = class_of(part.type).unpack(found, _meta(i, part, document), children)
