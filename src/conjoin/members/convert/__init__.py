@@ -115,6 +115,7 @@ def convert(estimator: Any, *, probe: Array | None = None) -> Any:
     converter = known(estimator)
     if converter is not None:
         return converter(estimator)
+    _only_sklearn(estimator)
     d = int(estimator.n_features_in_)
     columns = numbered(d)
     batch = probe_batch(estimator, columns)
@@ -140,6 +141,7 @@ def convert_columns(
     from conjoin.tables import conform
 
     estimator = _inner(estimator)
+    _only_sklearn(estimator)
     batch = probe_batch(estimator, columns) if probe is None else probe
     feeds = conform(batch, tuple(columns))
     parts = [
@@ -166,13 +168,16 @@ def _inner(estimator: Any) -> Any:
     return estimator
 
 
-def _candidates(estimator: Any, forms: Callable[..., Sequence[OnnxModel]]) -> Sequence[OnnxModel | Chain]:
-    """Parts that might do, most exact first."""
+def _only_sklearn(estimator: Any) -> None:
     if type(estimator).__module__.partition(".")[0] != "sklearn":
         raise NotExportableError(
             f"{type(estimator).__module__}.{type(estimator).__name__} has no ONNX form here; known are the "
             f"models of {', '.join(CONVERTERS)}"
         )
+
+
+def _candidates(estimator: Any, forms: Callable[..., Sequence[OnnxModel]]) -> Sequence[OnnxModel | Chain]:
+    """Parts that might do, most exact first."""
     from sklearn.base import is_classifier, is_regressor
 
     if type(estimator).__name__ == "Pipeline" and known(estimator.steps[-1][1]) is not None:
