@@ -81,7 +81,7 @@ def test_lightgbm_estimators_and_early_stopping() -> None:
     import lightgbm as lgb
 
     stop = lgb.early_stopping(2, verbose=False)
-    given = {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 7}
+    given = {"objective": "binary", "verbose": -1, "num_threads": 1, "num_leaves": 7, "eta": 0.5}
     learn = lgb.Dataset(X[:300], Y["binary"][:300])
     held = learn.create_valid(X[300:], Y["binary"][300:])
     booster = lgb.train(given, learn, 60, valid_sets=[held], callbacks=[stop])
