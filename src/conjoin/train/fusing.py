@@ -34,9 +34,15 @@ def fuse(
     repeat: Mapping[str, Any] | None,
 ) -> Fused:
     """Choose a fuser on out-of-fold answers, or fit the one that a plan names."""
-    from conjoin.fusion.linear import fit_linear_pool
+    from conjoin.fusion import fit_linear_pool, fit_log_pool
 
-    pool = fit_linear_pool(outputs, truth, weights=weights)
-    kept = tuple(n for n, w in pool.weights.items() if w > 1e-3)
-    pool = fit_linear_pool({n: outputs[n] for n in kept}, truth, weights=weights)
-    return Fused(pool, kept, {}, {})
+    make = fit_log_pool if truth.kind == "labels" and score.name == "log_loss" else fit_linear_pool
+    kept = tuple(outputs) if repeat is None else tuple(repeat["members"])
+    pool = make({n: outputs[n] for n in kept}, truth, weights=weights)
+    while repeat is None:
+        strong = tuple(n for n in kept if pool.weights[n] > 0.02 * max(pool.weights.values()))
+        if strong == kept:
+            break
+        kept = strong
+        pool = make({n: outputs[n] for n in kept}, truth, weights=weights)
+    return Fused(pool, kept, {}, {"members": list(kept)})
