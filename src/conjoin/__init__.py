@@ -8,6 +8,7 @@ The map, from what a user touches first to what everything stands on:
     conjoin.fusion      fusers: means, pools, votes, and functions that fit one
     conjoin.save        a member as a bundle; conjoin.load reads it, conjoin.inspect looks without loading
     conjoin.export      a member as one ONNX graph
+    conjoin.evaluate    the leaderboard of a member on rows whose truth is known
     conjoin.as_estimator    an estimator of scikit-learn
     conjoin.scores      how good outputs are, with intervals
     conjoin.checks      the laws that members, learners and fusers keep
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from conjoin.compose import Ensemble
     from conjoin.estimator import as_estimator
     from conjoin.members import remote, wrap
+    from conjoin.report import evaluate
     from conjoin.train import fit
 
 _HOMES: dict[str, str] = {
     "Ensemble": "conjoin.compose",
     "as_estimator": "conjoin.estimator",
+    "evaluate": "conjoin.report",
     "export": "conjoin.bundle",
     "fit": "conjoin.train",
     "inspect": "conjoin.bundle",
@@ -53,6 +56,7 @@ __all__ = [
     "checks",
     "contracts",
     "errors",
+    "evaluate",
     "export",
     "fit",
     "fusion",
