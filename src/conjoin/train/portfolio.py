@@ -95,7 +95,7 @@ PORTFOLIO: tuple[Entry, ...] = (
     _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, CLASSES, FEW, trees=100, final=200, step=20, model={
         "max_features": "sqrt", **_WHOLE,
     }),
-    _e("extra_trees", "extra_trees", 2, MIDDLE, tasks=("multiclass",), classes=MANY, trees=30, final=60,
+    _e("extra_trees", "extra_trees", 2, BALANCED, tasks=("multiclass",), classes=MANY, trees=30, final=60,
        step=10, model={"max_features": 1.0, "criterion": "entropy", **_WHOLE}),
     _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, ("regression",), trees=60, final=150, step=10, model={
         "max_features": 1.0, **_WHOLE,
@@ -116,11 +116,43 @@ PORTFOLIO: tuple[Entry, ...] = (
        model={"eta": 0.25, "max_depth": 6, **_DRAWN}),
     _e("lightgbm", "lightgbm", 4, BALANCED, tasks=("multiclass",), classes=MANY, rounds=250, patience=20,
        step=10, model={"learning_rate": 0.15, "num_leaves": 31, "min_data_in_leaf": 10, **_BAGGED}),
+    _e("catboost_deep", "catboost", 4, MIDDLE, (2_000, 19_999), classes=FEW, rounds=800, patience=40, model={
+        "learning_rate": 0.12, "depth": 8, "rsm": 0.6, **_PART,
+    }),
+    _e("network_noisy", "network", 3, MIDDLE, (0, 2_999), classes=FEW, model={
+        "dropout": 0.3, "weight_decay": 0.2, "learning_rate": 0.03,
+    }),
     _e("random_forest", "random_forest", 1, MIDDLE, SMALL, CLASSES, FEW, trees=30, final=100, step=10, model={
         "max_features": "sqrt", **_BOUND,
     }),
     _e("random_forest", "random_forest", 1, MIDDLE, SMALL, ("regression",), trees=30, final=100, step=10,
        model={"max_features": 0.5, **_BOUND}),
+    _e("xgboost_deep", "xgboost", 3, BEST, classes=FEW, **_STEADY, model={
+        "eta": 0.06, "max_depth": 10, "min_child_weight": 4, "subsample": 0.7, "colsample_bytree": 0.5,
+        "lambda": 5.0,
+    }),
+    _e("lightgbm_flat", "lightgbm", 3, BEST, classes=FEW, rounds=1200, patience=60, step=10, model={
+        "learning_rate": 0.05, "num_leaves": 8, "min_data_in_leaf": 20, **_BAGGED,
+    }),
+    _e("lightgbm_large", "lightgbm", 3, BEST, classes=FEW, rounds=1000, patience=60, step=10, model={
+        "learning_rate": 0.03, "num_leaves": 128, "min_data_in_leaf": 5, "feature_fraction": 0.9,
+        "bagging_fraction": 0.9, "bagging_freq": 1, "lambda_l2": 1.0,
+    }),
+    _e("catboost_slow", "catboost", 4, BEST, classes=FEW, rounds=2000, patience=80, model={
+        "learning_rate": 0.04, "depth": 7, "l2_leaf_reg": 5.0, "bootstrap_type": "Bernoulli",
+        "subsample": 0.7, "border_count": 254,
+    }),
+    _e("network_wide", "network", 5, BEST, model={"hidden": [256, 192], "dropout": 0.2, "members": 6}),
+    _e("xgboost_flat", "xgboost", 3, BEST, classes=FEW, **_STEADY, model={
+        "eta": 0.1, "max_depth": 3, "min_child_weight": 1, "subsample": 0.9, "colsample_bytree": 0.5,
+        "lambda": 1.0,
+    }),
+    _e("extra_trees_entropy", "extra_trees", 3, BEST, SMALL, CLASSES, FEW, trees=100, final=200, step=20,
+       model={"max_features": 0.6, "criterion": "entropy", **_WHOLE}),
+    _e("network_seed", "network", 5, BEST, classes=FEW, model={"dropout": 0.1, "bins": 8}),
+    _e("catboost_seed", "catboost", 4, BEST, classes=FEW, rounds=1500, patience=60, model={
+        "learning_rate": 0.07, "depth": 5, "rsm": 0.8, **_PART,
+    }),
 )  # fmt: skip
 """What a run tries, in this order."""
 
