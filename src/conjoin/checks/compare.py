@@ -49,6 +49,8 @@ def _same(a: Mapping[str, Array], b: Mapping[str, Array], tolerance: float) -> b
 
 def _differ(a: Array, b: Array, tolerance: float) -> Array:
     """(n,) bool: rows of two arrays that differ."""
+    if not len(a) and not len(b):
+        return np.zeros(0, dtype=bool)
     if a.shape != b.shape:
         return np.ones(len(a), dtype=bool)
     if a.dtype.kind == "f":
@@ -71,8 +73,8 @@ def copied(batch: Batch) -> dict[str, Array]:
 
 
 def chosen(batch: Batch, rows: Any) -> dict[str, Array]:
-    """These rows of a batch."""
-    return {n: a[rows] for n, a in batch.items()}
+    """These rows of a batch, in arrays of their own."""
+    return {n: a[rows].copy() for n, a in batch.items()}
 
 
 def same_batch(a: Batch, b: Batch) -> bool:

@@ -178,9 +178,10 @@ def same_truth_same_fuser(case: FittedCase) -> None:
 def fuser_survives_packing(case: FittedCase) -> None:
     """Packed and unpacked, with its children, it answers the same."""
     law = "fuser survives packing"
-    if not isinstance(case.fuser, Storable):
-        raise LawBroken(law, case.subject, f"a {type(case.fuser).__name__} cannot be packed")
-    again: Any = _through_packing(case.fuser)
+    part: object = case.fuser
+    if not isinstance(part, Storable):
+        raise LawBroken(law, case.subject, f"a {type(part).__name__} cannot be packed")
+    again: Any = _through_packing(part)
     a, b = case.fuser(case.outputs), again(case.outputs)
     must_match(law, case.subject, a, b, "unpacked, it differs")
 

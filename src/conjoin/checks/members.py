@@ -50,7 +50,7 @@ class MemberCase:
     @cached_property
     def answer(self) -> Output:
         """What the member answers to the batch."""
-        found: Output = self.member.predict(self.batch)
+        found: Output = self.member.predict(copied(self.batch))
         return found
 
 
@@ -71,7 +71,7 @@ class LearnerCase:
     @cached_property
     def member(self) -> Member[Any]:
         """What the learner makes."""
-        return self.learner.fit(self.batch, self.truth, seed=self.seed)
+        return self.learner.fit(copied(self.batch), self.truth, seed=self.seed)
 
 
 def answers_every_row(case: MemberCase) -> None:
@@ -112,7 +112,7 @@ def keeps_its_card(case: MemberCase) -> None:
 def same_batch_same_answer(case: MemberCase) -> None:
     """Asked again it answers the same, to the bit, where its card says that it is deterministic."""
     if case.member.card.deterministic:
-        again: Output = case.member.predict(case.batch)
+        again: Output = case.member.predict(copied(case.batch))
         must_match("same batch, same answer", case.subject, case.answer, again, "asked twice, it differs")
 
 
@@ -148,7 +148,8 @@ def reads_columns_by_name(case: MemberCase) -> None:
     names = [c.name for c in case.member.card.columns]
     if not names or not all(n in case.batch for n in names):
         return
-    other = {"another column": np.zeros(rows_in(case.batch))} | dict(reversed(list(case.batch.items())))
+    turned = dict(reversed(list(copied(case.batch).items())))
+    other = {"another column": np.zeros(rows_in(case.batch)), **turned}
     answer: Output = case.member.predict(other)
     must_match(
         "reads columns by name",
@@ -174,7 +175,7 @@ def survives_saving(case: MemberCase) -> None:
     old, new = case.member.card, again.card
     if (old.name, old.kind, old.classes, old.levels) != (new.name, new.kind, new.classes, new.levels):
         raise LawBroken(law, case.subject, "its card came back different")
-    answer: Output = again.predict(case.batch)
+    answer: Output = again.predict(copied(case.batch))
     must_match(
         law,
         case.subject,
@@ -206,8 +207,8 @@ def makes_a_member(case: LearnerCase) -> None:
 
 def same_seed_same_member(case: LearnerCase) -> None:
     """Fitted twice with one seed, it makes members that answer the same, to the bit."""
-    again = case.learner.fit(case.batch, case.truth, seed=case.seed)
-    a, b = case.member.predict(case.batch), again.predict(case.batch)
+    again = case.learner.fit(copied(case.batch), case.truth, seed=case.seed)
+    a, b = case.member.predict(copied(case.batch)), again.predict(copied(case.batch))
     must_match("same seed, same member", case.subject, a, b, "fitted twice, it differs")
 
 

@@ -43,6 +43,7 @@ class ConjoinClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         left out.
     time_limit : seconds that a fit may take; without estimators.
     preset : "fast", "balanced" or "best"; without estimators.
+    members : names of learners of `conjoin.fit`, instead of those of the preset; without estimators.
     metric : the score that counts, log-loss by default; without estimators.
     folds : how many, at least 2; None lets conjoin choose.
     seed : of everything random.
@@ -63,6 +64,7 @@ class ConjoinClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         fuser: Callable[..., Any] | None = None,
         time_limit: float = 60.0,
         preset: str = "balanced",
+        members: Sequence[str] | None = None,
         metric: Any = None,
         folds: int | None = None,
         seed: int = 0,
@@ -72,6 +74,7 @@ class ConjoinClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.fuser = fuser
         self.time_limit = time_limit
         self.preset = preset
+        self.members = members
         self.metric = metric
         self.folds = folds
         self.seed = seed
@@ -123,6 +126,7 @@ class ConjoinRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         left out.
     time_limit : seconds that a fit may take; without estimators.
     preset : "fast", "balanced" or "best"; without estimators.
+    members : names of learners of `conjoin.fit`, instead of those of the preset; without estimators.
     metric : the score that counts, RMSE by default; without estimators.
     folds : how many, at least 2; None lets conjoin choose.
     seed : of everything random.
@@ -142,6 +146,7 @@ class ConjoinRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         fuser: Callable[..., Any] | None = None,
         time_limit: float = 60.0,
         preset: str = "balanced",
+        members: Sequence[str] | None = None,
         metric: Any = None,
         folds: int | None = None,
         seed: int = 0,
@@ -151,6 +156,7 @@ class ConjoinRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.fuser = fuser
         self.time_limit = time_limit
         self.preset = preset
+        self.members = members
         self.metric = metric
         self.folds = folds
         self.seed = seed
@@ -213,6 +219,7 @@ def _fit(estimator: Any, data: Data) -> Any:
         data,
         time_limit=estimator.time_limit,
         preset=estimator.preset,
+        members=estimator.members,
         metric=estimator.metric,
         folds=estimator.folds,
         seed=estimator.seed,
