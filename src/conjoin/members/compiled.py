@@ -78,7 +78,7 @@ class Compiled:
     @cached_property
     def _loaded(self) -> tuple[Session, tuple[Column, ...]]:
         graph = self._graph()
-        return Session(graph.build().SerializeToString(), rows=graph.rows_at_once), graph.columns
+        return Session.of(graph), graph.columns
 
     def _graph(self) -> Graph:
         graph = Graph()
@@ -95,7 +95,7 @@ def export_model(member: Emitter) -> Any:
 
     Outputs: `probabilities` (n, K) float and `label` (n,) string, or `values` (n, 1) double, or `quantiles`
     (n, Q) double. Inputs: one (n, 1) tensor per column. The model's metadata holds `name`, `kind`, `columns`,
-    `classes` and `levels` as JSON. Raises NotExportableError.
+    `classes`, `levels` and `rows_at_once` (more would take much memory) as JSON. Raises NotExportableError.
     """
     card = member.card
     if card.kind not in ELEMENT:
@@ -116,6 +116,7 @@ def export_model(member: Emitter) -> Any:
             ),
             "classes": json.dumps(list(card.classes)),
             "levels": json.dumps(list(card.levels)),
+            "rows_at_once": json.dumps(graph.rows_at_once),
         }
     )
 

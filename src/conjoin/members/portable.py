@@ -128,10 +128,10 @@ def card_to_json(card: Card) -> dict[str, Json]:
 def card_from_json(json: Any) -> Card:
     """The inverse of `card_to_json`. Raises BundleError where fields are missing or unknown."""
     try:
-        given = dict(json)
+        given: dict[str, Any] = dict(json)
         columns = tuple(Column(c["name"], c["type"], tuple(c["shape"])) for c in given.pop("columns"))
         cost = Cost(**given.pop("cost"))
-        sequences = {k: tuple(given.pop(k)) for k in ("classes", "levels")}
-        return Card(columns=columns, cost=cost, **sequences, **given)
+        classes, levels = tuple(given.pop("classes")), tuple(given.pop("levels"))
+        return Card(columns=columns, classes=classes, levels=levels, cost=cost, **given)
     except (TypeError, KeyError, ValueError) as error:
         raise BundleError(f"a packed card does not make sense: {error!r}") from error

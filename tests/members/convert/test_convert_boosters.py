@@ -85,7 +85,7 @@ def test_lightgbm_estimators_and_early_stopping() -> None:
     learn = lgb.Dataset(X[:300], Y["binary"][:300])
     held = learn.create_valid(X[300:], Y["binary"][300:])
     booster = lgb.train(given, learn, 60, valid_sets=[held], callbacks=[stop])
-    assert 0 < booster.best_iteration < booster.num_trees()
+    assert booster.num_trees() < 60
     agree(convert(booster), booster.predict(ODD), ODD, shares=True)
     model = lgb.LGBMClassifier(n_estimators=5, n_jobs=1, verbose=-1).fit(X, Y["classes"])
     agree(convert(model), model.predict_proba(ODD), ODD, shares=True)
