@@ -1,4 +1,4 @@
-"""Nearest neighbours over a dense view, weighted by a kernel that falls to nearly nothing at the last of them."""
+"""Nearest neighbours over a dense view, weighted by a kernel that nearly ends at the last of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 LEAST = 1e-6
 """The least squared bandwidth, so that copies of a stored row do not divide by 0."""
 BEYOND = 1.05
-"""The squared bandwidth over the squared distance of the k-th neighbour, so that its weight is not quite 0."""
+"""The squared bandwidth over the squared distance of the k-th neighbour: its weight is not quite 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,8 +30,8 @@ class Neighbours:
         w_i = (1 - d_i^2 / max(1.05 d_k^2, 1e-6))^2
         answer = (sum_i w_i a_i + smooth * prior) / (sum_i w_i + smooth)
 
-    The weight is continuous where neighbours change, so rounding does not show. Biweight kernel: Loader (1999),
-    Local regression and likelihood.
+    The weight is continuous where neighbours change, so rounding does not show. Biweight kernel: Loader
+    (1999), Local regression and likelihood.
 
     rows: (m, e) float32, multiplied by `weight`. weight: (e,) float32. codes: (m,) int32 rows of `table`.
     table: (U, K) float32 answers: the unit matrix for classes. prior: (K,) float32. values: True for numbers,
@@ -95,9 +95,7 @@ class Neighbours:
     def pack(self) -> tuple[dict[str, Array], dict[str, Json]]:
         """The arrays by their names, and the numbers."""
         arrays = {n: getattr(self, n) for n in ("rows", "weight", "codes", "table", "prior")}
-        return arrays, {
-            "k": self.k, "smooth": self.smooth, "values": self.values, "scale": self.scale, "shift": self.shift
-        }  # fmt: skip
+        return arrays, {n: getattr(self, n) for n in ("k", "smooth", "values", "scale", "shift")}
 
     @classmethod
     def unpack(
@@ -106,7 +104,11 @@ class Neighbours:
         """The inverse of `pack`. Raises BundleError where the arrays do not make sense."""
         try:
             part = cls(
-                *(arrays[n] for n in ("rows", "weight", "codes", "table", "prior")),
+                arrays["rows"],
+                arrays["weight"],
+                arrays["codes"],
+                arrays["table"],
+                arrays["prior"],
                 k=int(str(meta["k"])),
                 smooth=float(str(meta["smooth"])),
                 values=bool(meta["values"]),

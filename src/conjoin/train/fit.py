@@ -15,7 +15,7 @@ from typing import Any
 
 from conjoin.compose import Ensemble
 from conjoin.contracts import Batch
-from conjoin.errors import FileError, InputError, StoppedError
+from conjoin.errors import FileError, InputError, StoppedError, need
 from conjoin.scores import Score
 from conjoin.tables import batch_of
 from conjoin.train.budget import Clock, Memory
@@ -59,21 +59,21 @@ def fit(
 ) -> Ensemble:
     """Train several models on a table and fuse them. Same data, seed and plan: same bytes.
 
-    data: any dataframe (pandas, polars, pyarrow), a mapping of arrays, or whatever `tables.batch_of` takes.
+    data: a dataframe (pandas, polars, pyarrow), a mapping of arrays, or what else `tables.batch_of` takes.
     target: the column to predict; rows without it are left out.
-    task: "binary", "multiclass", "classification", "regression", "quantile"; None finds out: text, booleans and
-      whole numbers of at most 10 values are classes.
-    metric: a score of `conjoin.scores.SCORES`, by name, or a Score. It stops the training and chooses the fuser.
-      Default: log-loss, RMSE or pinball loss.
+    task: "binary", "multiclass", "classification", "regression", "quantile"; None finds out: text, booleans
+      and whole numbers of at most 10 values are classes.
+    metric: a score of `conjoin.scores.SCORES`, by name, or a Score. It stops the training and chooses the
+      fuser. Default: log-loss, RMSE or pinball loss.
     time_limit: seconds on the clock for all of it. preset: "fast", "balanced" or "best".
-    folds: models per member, each not shown one part of the rows; by default 10 for small tables to 2 for large.
+    folds: models per member, each not shown one part of the rows; by default 6 for small tables, 2 for huge.
     groups: column or (n,) array; rows of one group are never on both sides of a fold. weights: column or (n,)
       array. balance: give every class the same total weight (then probabilities are not calibrated).
     quantiles: levels in (0, 1), rising: a quantile regression.
     members: learners to use, of `conjoin.train.LEARNERS`, instead of those of the preset. ignore: columns to
       leave out.
-    max_latency: CPU seconds that one row may cost. max_size: bytes of all members. memory_limit: megabytes that
-      the process may hold. threads: folds that are trained side by side (default: cores).
+    max_latency: CPU seconds that one row may cost. max_size: bytes of all members. memory_limit: megabytes
+      that the process may hold. threads: folds that are trained side by side (default: cores).
     plan: `provenance["plan"]` of an ensemble's card: repeats that run, whatever the clock does.
     work: a folder for a journal of finished members; resume: go on with the journal that is there.
     progress: called with an `Event` now and then.
@@ -216,7 +216,7 @@ def _recorded(
         "target": request.target,
         "target_type": truth.original,
     }
-    whole = provenance_of(prepared, done) | {
+    whole: dict[str, Any] = provenance_of(prepared, done) | {
         "plan": plan.to_json(),
         "data": data,
         "notes": [*prepared.notes, *notes],
@@ -249,9 +249,7 @@ def _metric_name(request: Request) -> str | None:
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
     """Matrix libraries use one thread: folds run side by side instead."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with need("threadpoolctl").threadpool_limits(1):
         yield
 
 

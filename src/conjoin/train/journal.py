@@ -1,7 +1,7 @@
 """The journal of a run in a folder: each finished member, so that a killed run goes on where it was.
 
-`journal.json` says which run it is; `NAME.json` and `NAME.safetensors` hold a member with its out-of-fold answers.
-Files are written under another name and moved, so that what is there is whole.
+`journal.json` says which run it is; `NAME.json` and `NAME.safetensors` hold a member with its out-of-fold
+answers. Files are written under another name and moved, so that what is there is whole.
 """
 
 from __future__ import annotations

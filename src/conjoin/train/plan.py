@@ -36,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """A whole run: what was asked for, how many rows were used at most, members in order, how they were fused.
+    """A whole run: what was asked for, how many rows were used, members in order, how they were fused.
 
     data: the fingerprint of the table that it was made on.
     """

@@ -27,8 +27,8 @@ ALL = (*CLASSES, *NUMBERS)
 class Entry:
     """A member to try.
 
-    share: how much of the time it may take, against the shares of those after it. rows: least and most rows of
-    tables that it is for. classes: least and most of them, for tasks that have classes.
+    share: how much of the time it may take, against the shares of those after it. rows: least and most rows
+    of tables that it is for. classes: least and most of them, for tasks that have classes.
     """
 
     name: str
@@ -54,8 +54,8 @@ def _e(
     return Entry(name, learner, settings, share, frozenset(presets), rows, tasks, classes)
 
 
-_STEADY = {"rounds": 600, "patience": 40, "step": 5}
-_QUICK = {"rounds": 800, "patience": 40, "step": 10}
+_STEADY: dict[str, Any] = {"rounds": 600, "patience": 40, "step": 5}
+_QUICK: dict[str, Any] = {"rounds": 800, "patience": 40, "step": 10}
 
 FEW, MANY = (2, 10), (11, 10**9)
 """Classes: with many, each round of a booster is many trees, and networks come first."""
@@ -97,15 +97,13 @@ PORTFOLIO: tuple[Entry, ...] = (
     }),
     _e("extra_trees", "extra_trees", 2, BALANCED, tasks=("multiclass",), classes=MANY, trees=30, final=60,
        step=10, model={"max_features": 1.0, "criterion": "entropy", **_WHOLE}),
-    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, ("regression",), trees=60, final=150, step=10, model={
-        "max_features": 1.0, **_WHOLE,
-    }),
+    _e("extra_trees", "extra_trees", 2, BALANCED, SMALL, ("regression",), trees=60, final=150, step=10,
+       model={"max_features": 1.0, **_WHOLE}),
     _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, CLASSES, FEW, trees=30, final=100, step=10, model={
         "max_features": 0.5, **_BOUND,
     }),
-    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, ("regression",), trees=30, final=100, step=10, model={
-        "max_features": 1.0, **_BOUND,
-    }),
+    _e("extra_trees", "extra_trees", 2, BALANCED, LARGE, ("regression",), trees=30, final=100, step=10,
+       model={"max_features": 1.0, **_BOUND}),
     _e("network_plain", "network", 4, MIDDLE, SMALL, classes=FEW, model={"bins": 0, "dropout": 0.2}),
     _e("lightgbm_random", "lightgbm", 2, MIDDLE, (0, 4_999), classes=FEW, **_STEADY, model={
         "learning_rate": 0.1, "num_leaves": 31, "min_data_in_leaf": 10, "feature_fraction": 0.8,
@@ -166,7 +164,7 @@ def entries(problem: Problem, preset: str, members: tuple[str, ...] | None) -> l
     fitting = [
         e
         for e in PORTFOLIO
-        if e.rows[0] <= n <= e.rows[1] and problem.task in e.tasks and (not k or e.classes[0] <= k <= e.classes[1])
+        if _within(n, e.rows) and problem.task in e.tasks and (not k or _within(k, e.classes))
         and problem.task in LEARNERS[e.learner].tasks
     ]  # fmt: skip
     if wanted is not None:
@@ -176,6 +174,10 @@ def entries(problem: Problem, preset: str, members: tuple[str, ...] | None) -> l
 
 NAMES = {e.name for e in PORTFOLIO}
 """Every name in the portfolio; a learner that is no such name stands for all its entries."""
+
+
+def _within(value: int, limits: tuple[int, int]) -> bool:
+    return limits[0] <= value <= limits[1]
 
 
 def _wanted(members: tuple[str, ...] | None) -> set[str] | None:

@@ -173,7 +173,7 @@ def _checked(weights: Array, rows: int) -> Array:
         raise InputError(f"weights must be numbers: {error}") from None
     if not bool(np.isfinite(mass).all()) or bool((mass < 0).any()) or not mass.sum() > 0:
         raise InputError(f"weights must be finite, none negative and not all 0 ({rows:,} rows)")
-    return mass * (len(mass) / mass.sum())
+    return np.asarray(mass * (len(mass) / mass.sum()))
 
 
 def _drawn(truth: Truth, weights: Array | None, most: int, seed: int) -> tuple[Array, tuple[str, ...]]:
@@ -208,7 +208,8 @@ def _balanced(truth: Truth, weights: Array | None) -> Array:
     """Weights under which every class has the same mass."""
     mass = np.ones(len(truth.y)) if weights is None else weights
     total = np.bincount(truth.y, weights=mass, minlength=len(truth.classes))
-    return np.asarray(mass * (mass.sum() / len(total) / np.maximum(total, 1e-12))[truth.y])
+    factor = mass.sum() / len(total) / np.maximum(total, 1e-12)
+    return np.asarray(mass * factor[truth.y])
 
 
 def _folds(truth: Truth, groups: Array | None, request: Request) -> Array:

@@ -26,7 +26,7 @@ class Loss(Protocol):
 class Problem:
     """n rows to learn from.
 
-    x: (n, d) float32, the encoder's features, NaN missing. dense: makes the (n, e) float32 dense view, finite.
+    x: (n, d) float32, the encoder's features, NaN missing. make_dense: makes the (n, e) float32 dense view.
     y: (n,) int64 codes of classes, or float64 values standardised by `shift` and `scale`.
     fold: (n,) number of the fold in which a row is held out, -1 for never. weights: (n,) float64 or None.
     categories: for each feature the number of codes where it holds codes of a category, else 0.

@@ -24,8 +24,8 @@ class OutOfTimeError(ConjoinError):
 class Fitted:
     """One model, averaged over its folds, with its out-of-fold answers.
 
-    model: a graph part (`emit(graph, x)`). answers: (n, width) float64 in the target's units; rows that no fold
-    holds out are NaN. record: what it takes to fit the same again without a clock (rounds, penalties).
+    model: a graph part (`emit(graph, x)`). answers: (n, width) float64 in the target's units; rows that no
+    fold holds out are NaN. record: what it takes to fit the same again without a clock (rounds, penalties).
     """
 
     model: Any

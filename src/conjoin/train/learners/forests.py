@@ -50,14 +50,16 @@ def _fit(
 ) -> Fitted:
     """Forests of all folds for the held-out answers, then one on all rows, which is the model.
 
-    A forest needs no held-out rows to stop, and one on all rows is better and smaller than the folds' together.
+    A forest needs no held-out rows to stop; one on all rows is better and smaller than those of the folds.
     Where the clock does not allow it, the model is the folds' forests.
     """
     wanted = settings["trees"] if record is None else int(record["trees"])
     rows = [learn for learn, _ in problem.splits]
     forests = [_new(kind, problem, settings, seed + f) for f in range(len(rows))]
     begin = time.monotonic()
-    trees = _grow(problem, forests, rows, wanted, settings["step"], clock if record is None else Clock.endless())
+    trees = _grow(
+        problem, forests, rows, wanted, settings["step"], clock if record is None else Clock.endless()
+    )
     per_tree = (time.monotonic() - begin) / (trees * len(rows))
     held = zip(forests, problem.splits, strict=True)
     answers = pooled(problem, [_held_out(problem, f, s[1]) for f, s in held])
@@ -129,7 +131,8 @@ def seconds(problem: Problem, settings: Settings) -> float:
     sort = 6e-8 if "bootstrap" in settings["model"] else 2e-8
     bounded = 0.5 if "max_leaf_nodes" in settings["model"] else 1.0
     return float(
-        (len(problem.splits) * settings["trees"] + settings["final"]) * (bounded * sort * n * np.log2(n + 2) * used + 1e-3)
+        (len(problem.splits) * settings["trees"] + settings["final"])
+        * (bounded * sort * n * np.log2(n + 2) * used + 1e-3)
     )
 
 

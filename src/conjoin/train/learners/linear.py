@@ -14,7 +14,7 @@ from conjoin.train.learners.base import Fitted, OutOfTimeError, Settings, pooled
 from conjoin.train.problem import Problem
 
 PENALTIES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5)
-"""Half of each, times the sum of squared coefficients, is added to the mean loss of a row. Strong ones first."""
+"""Half of each, times the sum of squared coefficients, is added to the mean loss of a row. Strong first."""
 STEPS = 30
 """L-BFGS steps at each penalty, from the solution at the stronger one before it."""
 NEWTON = 600

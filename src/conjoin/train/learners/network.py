@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from conjoin.outputs import Array
+from conjoin.outputs import Array, Json
 from conjoin.train.budget import Clock
 from conjoin.train.learners.base import Fitted, OutOfTimeError, Settings, pooled
 from conjoin.train.problem import Problem
-
 
 COMMON = 3_000
 """Up to so many rows all folds take the same number of steps: held-out parts are so small that stopping each
@@ -42,7 +42,7 @@ def fit(
     parts = [
         _answers(f.weights, problem.dense[held]) for f, (_, held) in zip(found, problem.splits, strict=True)
     ]
-    steps = [[f.steps.planned, f.steps.kept] for f in found]
+    steps: list[Json] = [[f.steps.planned, f.steps.kept] for f in found]
     return Fitted(Average.of([f.weights for f in found]), pooled(problem, parts), {"steps": steps})
 
 
@@ -82,6 +82,7 @@ def _fold(
     from conjoin.fusion.network import Recipe, Steps, fit_network
 
     rows, held = split
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["model"].items()}
     kind = {"regression": "values", "quantile": "quantiles"}.get(problem.task, "classes")
     y = problem.y if problem.truth.classes else problem.y * problem.scale + problem.shift
     check = None if repeat is not None else (dense[held], y[held], problem.weight(held))
@@ -91,7 +92,7 @@ def _fold(
         task=kind,  # type: ignore[arg-type]  # one of the three names
         n_outputs=problem.width,
         seed=seed,
-        recipe=Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings["model"].items()}),
+        recipe=Recipe(**given),
         levels=problem.truth.levels,
         weights=problem.weight(rows),
         validation=check,
@@ -113,9 +114,7 @@ def seconds(problem: Problem, settings: Settings) -> float:
     hidden = model.get("hidden", (192, 128))
     members = model.get("members", 4)
     epochs = model.get("epochs") or (30 if n > 5_000 else 60)
-    wide = min(6 * e, 400) * hidden[0] + members * sum(
-        a * b for a, b in zip(hidden, hidden[1:], strict=False)
-    )
+    wide = min(6 * e, 400) * hidden[0] + members * sum(a * b for a, b in pairwise(hidden))
     return float(
         0.25 * len(problem.splits) * epochs * n * (6.0 * wide / 1.5e10 + members * sum(hidden) * 4e-9)
     )
