@@ -26,7 +26,8 @@ def readme(document: Mapping[str, Any], size: int) -> str:
         _section("What is inside", _members(document)),
         _section("What it needs", _columns(document)),
         _section("What it was trained on", _facts(document.get("data"))),
-        _section("How to use it", _usage()),
+        _section("What to know", _notes(document)),
+        _section("How to use it", _usage(document)),
         _section("Made with", _facts(document.get("versions"))),
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
@@ -54,7 +55,25 @@ def _summary(document: Mapping[str, Any], size: int) -> str:
 
 def _scores(document: Mapping[str, Any]) -> str:
     rows = document.get("scores")
-    return _rows(rows) if isinstance(rows, list) else _facts(rows)
+    if not isinstance(rows, list):
+        return _facts(rows)
+    shown = [_score(r) for r in rows if isinstance(r, Mapping)]
+    text = "Measured on rows that the models had not seen (cross-validation), with 95 % intervals."
+    return f"{text}\n\n{_rows(shown)}" if shown else ""
+
+
+def _score(row: Mapping[str, Any]) -> dict[str, Any]:
+    interval = (
+        f"{_number(row.get('low'))} to {_number(row.get('high'))}" if row.get("low") is not None else ""
+    )
+    return {
+        "model": row.get("name"),
+        str(row.get("score", "value")): row.get("value"),
+        "95 %": interval,
+        "in the bundle": "yes" if row.get("kept") else "",
+        "CPU per row": seconds_text(row["cpu_seconds_per_row"]) if row.get("cpu_seconds_per_row") else "",
+        "size": bytes_text(row["bytes"]) if isinstance(row.get("bytes"), int) else "",
+    }
 
 
 def _tried(document: Mapping[str, Any]) -> Any:
@@ -87,7 +106,18 @@ def categories(column: Mapping[str, Any]) -> str:
     return ", ".join(known) + (f" and {more} more" if more > 0 else "")
 
 
-def _usage() -> str:
+def _notes(document: Mapping[str, Any]) -> str:
+    notes = (document.get("provenance") or {}).get("notes")
+    return "\n".join(f"- {_cell(n)}" for n in notes) if isinstance(notes, list) else ""
+
+
+_EXAMPLES = {"number": "1.0", "boolean": "True", "date": '"2024-01-31"', "tensor": "..."}
+
+
+def _usage(document: Mapping[str, Any]) -> str:
+    columns = document["columns"][:3]
+    row = ", ".join(f"{c['name']!r}: [{_example(c)}]" for c in columns)
+    more = ", ..." if len(document["columns"]) > len(columns) else ""
     return """\
 ```
 conjoin predict THIS_FOLDER rows.csv -o answers.csv
@@ -98,10 +128,17 @@ conjoin info THIS_FOLDER
 import conjoin
 
 member = conjoin.load("THIS_FOLDER")
-member.predict({"column": [1.0, 2.0]})
+member.predict({ROW})
 ```
 
-Loading runs no code of this folder: it holds JSON, arrays and ONNX graphs."""
+Loading runs no code of this folder: it holds JSON, arrays and ONNX graphs.""".replace(
+        "ROW", printable(row) + more
+    )
+
+
+def _example(column: Mapping[str, Any]) -> str:
+    known = column.get("categories") or ["some text"]
+    return _EXAMPLES.get(column["type"], repr(str(known[0])))
 
 
 def _facts(found: Any) -> str:
