@@ -1,8 +1,10 @@
 import pickle
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+from onnx import helper
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
@@ -268,6 +270,30 @@ def test_native_members_answer_natively_and_graphs_in_one_pass(line, bayes):
     assert outer.in_graph
     both = (expected + line.predict(BATCH).values) / 2
     assert np.abs(outer.predict(BATCH).values - both).max() < 1e-5
+
+
+def test_a_graph_that_takes_columns_by_position():
+    graph = helper.make_graph(
+        [helper.make_node("Softmax", ["x"], ["y"], axis=1)],
+        "soft",
+        [helper.make_tensor_value_info("x", 1, [None, 3])],
+        [helper.make_tensor_value_info("y", 1, [None, 3])],
+    )
+    soft = wrap(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+    joined = Ensemble({"a": soft, "b": soft}, fusion.mean)
+    assert not joined.in_graph
+    assert np.allclose(joined.predict(BATCH).values, soft.predict(BATCH).values)
+    assert Ensemble({"a": wrap(soft.model, columns=["u", "v", "w"])}, fusion.mean).in_graph
+
+
+def test_a_graph_that_cannot_be_built_is_run_member_by_member(line):
+    number = onnx_form(line)
+    text = replace(number, card=replace(number.card, columns=(Column("u", "text"), *number.card.columns[1:])))
+    joined = Ensemble({"a": text}, fusion.mean)
+    assert joined.in_graph
+    assert joined._compiled is None
+    with pytest.raises(NotExportableError, match="column 'u' is text"):
+        joined.emit(Graph())
 
 
 def test_graph_of_a_dataframe_and_of_no_rows(line):

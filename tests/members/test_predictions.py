@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from conjoin.errors import BundleError, ColumnError, InputError, MemberError
@@ -57,6 +58,18 @@ def test_content_of_a_file(columns, given, expected):
     assert answer.pack()[1] == expected.pack()[1]
     for name, array in expected.arrays().items():
         assert np.allclose(answer.arrays()[name].astype(float), array.astype(float))
+
+
+def test_a_file(tmp_path):
+    (tmp_path / "p.csv").write_text("id,label,no,yes\n4,yes,0.25,0.75\n5,no,1,0\n")
+    member = wrap(tmp_path / "p.csv", key="id")
+    assert member.predict({"id": np.array([5, 4])}).values.tolist() == [[1, 0], [0.25, 0.75]]
+    assert member.card.classes == ("no", "yes")
+
+
+def test_a_dataframe():
+    frame = pd.DataFrame({"id": [4, 5], "no": [0.25, 1], "yes": [0.75, 0]})
+    assert wrap(frame, key="id").predict({"id": np.array([5])}).values.tolist() == [[1, 0]]
 
 
 def test_rows_without_numbers_are_unanswered():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
@@ -119,6 +119,14 @@ def test_a_search_is_its_best_estimator(people):
     member = wrap(search)
     assert member.card.columns[0].type == "category"
     assert np.array_equal(member.predict(people.batch).values, search.predict_proba(people.frame[["city"]]))
+
+
+def test_categories_of_a_dataframe(people):
+    frame = people.frame.assign(city=people.frame["city"].astype("category"))
+    model = HistGradientBoostingClassifier(max_iter=5).fit(frame, people.y)
+    member = wrap(model)
+    assert [c.type for c in member.card.columns] == ["number", "number", "category"]
+    assert np.array_equal(member.predict(people.batch).values, model.predict_proba(frame))
 
 
 def test_text_column(people):

@@ -22,6 +22,7 @@ from conjoin.errors import (
 )
 from conjoin.members.answers import as_batch, check_answer, rows_of
 from conjoin.members.compiled import ELEMENT, Compiled, compiled
+from conjoin.members.onnx import OnnxMember
 from conjoin.members.portable import card_from_json, card_to_json
 from conjoin.members.wrapped import class_names
 from conjoin.outputs import Labels, Output, Probabilities, Values
@@ -65,7 +66,7 @@ class Ensemble:
         card = self.card or card_of(members, self.name)
         self._set(members=members, card=card, name=card.name, fuser=recorded(self.fuser, card.kind))
 
-    @property
+    @cached_property
     def fitted(self) -> bool:
         """Whether the fuser can fuse; False where it is a function that fits one."""
         return not is_fit(self.fuser)
@@ -206,19 +207,12 @@ class Ensemble:
     @cached_property
     def _compiled(self) -> Compiled | None:
         """All of it as one graph, None where a part has no ONNX form or answers natively."""
-        if not self.in_graph:
-            return None
-        whole = compiled({self.card.name: self})
-        try:
-            whole.columns  # noqa: B018  builds the graph, which is when a part says that it has no ONNX form
-        except NotExportableError:
-            return None
-        return whole
+        return _built({self.card.name: self}) if self.in_graph else None
 
     @cached_property
     def _side_by_side(self) -> Compiled | None:
         """The members as one graph, one output each."""
-        return compiled(cast(Any, self.members)) if self._all_graphs else None
+        return _built(cast(Any, self.members)) if self._all_graphs else None
 
     def _aligned(self, output: Output) -> Output:
         if isinstance(output, Probabilities | Labels) and self.card.classes:
@@ -250,8 +244,20 @@ class Ensemble:
         self._set(**state | {"members": MappingProxyType(state["members"])})
 
 
+def _built(members: Mapping[str, Any]) -> Compiled | None:
+    """One graph for these members, None where it cannot be built or does not run."""
+    made = compiled(members)
+    try:
+        made.columns  # noqa: B018  builds the graph, which is when a part says that it has no ONNX form
+    except (NotExportableError, BundleError):
+        return None
+    return made
+
+
 def _is_graph(member: Member[Any]) -> bool:
     """Whether a member is its graph. One that has an ONNX form but is not stored as one answers natively."""
     if isinstance(member, Ensemble):
         return member.in_graph
+    if isinstance(member, OnnxMember) and not member.by_name:
+        return False  # it takes columns by position, a graph takes them by name
     return isinstance(member, ExportableMember) and isinstance(member, Storable)

@@ -26,9 +26,31 @@ from conjoin.members.sklearn import estimator_member
 from conjoin.members.torch import module_member
 from conjoin.members.wrapped import Given
 from conjoin.outputs import Output
+from conjoin.tables import batch_of
 
 if TYPE_CHECKING:
     Adapter = Callable[..., Member[Any]]
+
+
+def file_member(path: str | Path, given: Given, **options: Any) -> Member[Any]:
+    """A member of a file: an ONNX model, or a table of predictions in any format that `read_table` knows."""
+    from conjoin.tables import read_table
+
+    if Path(path).suffix.lower() == ".onnx":
+        return onnx_member(path, given, **options)
+    return predictions_member(read_table(path), given, **options)
+
+
+def _is_dataframe(model: object) -> bool:
+    import narwhals.stable.v2 as nw
+
+    return bool(nw.dependencies.is_into_dataframe(model))
+
+
+def frame_member(frame: Any, given: Given, **options: Any) -> Member[Any]:
+    """A member of predictions in a dataframe."""
+    return predictions_member(batch_of(frame), given, **options)
+
 
 ADAPTERS: dict[str, Adapter] = {
     "sklearn": estimator_member,
@@ -42,7 +64,8 @@ ADAPTERS: dict[str, Adapter] = {
 
 BUILT_IN: tuple[tuple[tuple[type, ...], Adapter], ...] = (
     ((Output, np.ndarray, Mapping), predictions_member),
-    ((str, Path, bytes), onnx_member),
+    ((bytes,), onnx_member),
+    ((str, Path), file_member),
 )
 """Types of Python and numpy that `wrap` takes."""
 
@@ -65,7 +88,8 @@ def wrap(
 
     model: a fitted estimator or pipeline of scikit-learn; a model of LightGBM, XGBoost or CatBoost; a
     `torch.nn.Module`; an ONNX file, its bytes or its ModelProto; a function `batch -> array | Output`; or
-    predictions made elsewhere (an Output, an array, a batch). A member is returned as it is.
+    predictions made elsewhere (an Output, an array, a batch, a dataframe, a file of a table). A member is
+    returned as it is.
     name: how people call it. kind: "probabilities", "values", "quantiles", "labels" or "embeddings", where
     the model does not say. classes: names of the classes in the model's own order. levels: of quantiles.
     columns: names of the columns it reads in the order in which it was fitted, or name -> type.
@@ -106,6 +130,8 @@ def _adapter_of(model: object) -> Adapter | None:
     for point in importlib.metadata.entry_points(group=GROUP):
         if point.name in roots:
             return point.load()  # type: ignore[no-any-return]
+    if _is_dataframe(model):
+        return frame_member
     if isinstance(model, type):
         raise InputError(f"{model.__name__} is a class; wrap a fitted object of it")
     if callable(model):

@@ -141,6 +141,8 @@ def xgboost_member(model: Any, given: Given) -> Wrapped:
     names = booster.feature_names or [f"x{i}" for i in range(booster.num_features())]
     columns = _columns(names, given, unnamed=False)
     types = booster.feature_types or ["float"] * len(names)
+    if "c" in types and tuple(map(int, xgboost.__version__.split(".")[:2])) < (3, 1):
+        raise InputError("XGBoost before 3.1 does not record the categories of its columns; update it")
     columns = tuple(
         Column(c.name, "category") if t == "c" else c for c, t in zip(columns, types, strict=True)
     )

@@ -130,6 +130,9 @@ def column_types(step: Any, names: Sequence[str]) -> Iterator[tuple[str, ColumnT
             yield from column_types(part, _selected(selected, names))
     elif isinstance(step, CountVectorizer | HashingVectorizer):
         yield from ((n, "text") for n in names)
+    elif getattr(step, "is_categorical_", None) is not None:  # histogram gradient boosting
+        encoder = step._preprocessor.named_transformers_["encoder"]
+        yield from column_types(encoder, [n for n, k in zip(names, step.is_categorical_, strict=True) if k])
     else:
         for name, known in zip(names, getattr(step, "categories_", ()), strict=False):
             if np.asarray(known).dtype.kind in "OUT":
