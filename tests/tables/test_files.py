@@ -68,6 +68,12 @@ def test_decimal_commas(tmp_path):
     assert conform(part, [column])["a"].tolist() == [[1.5]]
 
 
+def test_lines_before_the_names(tmp_path):
+    for before in ("\n\n", "\r\n", "sep=,\n", "sep=,\r\n"):
+        is_text(read_table(put(tmp_path, before + TEXT)))
+    assert list(read_table(put(tmp_path, "sep=;\na,b;c\n1;2\n"))) == ["a,b", "c"]
+
+
 def test_compressed(tmp_path):
     is_text(read_table(put(tmp_path, gzip.compress(TEXT.encode()), "no-suffix")))
     plain = put(tmp_path, TEXT)
@@ -80,7 +86,7 @@ def test_compressed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a b.csv", "[a]*?.csv", "it's.csv", "🐟.csv", "k=v/t.csv", "https:/x/t.csv"]
+    "name", ["a b.csv", "[a]*?.csv", "it's.csv", "{key}.csv", "🐟.csv", "k=v/t.csv", "https:/x/t.csv"]
 )
 def test_paths_are_taken_literally(tmp_path, name, monkeypatch):
     put(tmp_path, "a,b\n9,9\n", "a.csv")
@@ -165,6 +171,17 @@ def test_types_of_a_csv(tmp_path):
     assert batch["hex"].tolist() == ["0x1", "0x2", "0x3", "0x4"]
 
 
+def test_many_columns(tmp_path):
+    batch = {f"n {k}": np.arange(3.0) / (k + 1) for k in range(250)}
+    batch["code"] = np.array(["01", "02", "1"], dtype=object)
+        "code": np.array(["01", "02", "1"], object)
+    }
+    write_table(batch, tmp_path / "t.csv")
+    found = read_table(tmp_path / "t.csv")
+    assert list(found) == list(batch)
+    assert all(np.array_equal(found[n], batch[n]) for n in batch)
+
+
 def test_a_word_far_down_makes_a_column_text(tmp_path):
     path = put(tmp_path, "a,b\n" + "1,1\n" * 5000 + "2.5,x\n")
     batch = read_table(path)
@@ -178,7 +195,7 @@ def test_a_word_far_down_makes_a_column_text(tmp_path):
     [
         ("", "t.csv is empty"),
         (" \n\n", "t.csv is empty"),
-        ("a,b\n", "t.csv has names of columns and no rows"),
+        ("a,b\n", "t.csv holds no rows"),
         ("a,b\n1,2\n3\n4,5\n", "t.csv, line 3: the header has 2 columns, this row 1: '3'"),
         ("a,b\n1,2\n3,4,5\n", "t.csv, line 3: the header has 2 columns, this row 3"),
         ('a,b\n1,"2\n', "t.csv, line 2: a quote is not closed"),
@@ -197,6 +214,9 @@ def test_files_that_are_no_table(tmp_path, content, words):
 
 
 def test_broken_json(tmp_path):
+    for content in ("5", "{}", "[]", ""):
+        with pytest.raises(FileError, match=r"holds no rows|is empty"):
+            read_table(put(tmp_path, content, "t.jsonl"))
     with pytest.raises(FileError, match="line 3"):
         read_table(put(tmp_path, '{"a": 1}\n{"a"\n', "t.jsonl"))
 

@@ -11,7 +11,7 @@ import os
 import re
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -28,10 +28,12 @@ from conjoin.tables.words import GONE_NUMBER
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
+MEMORY = 300
+"""Megabytes that DuckDB may hold of a stream, and one more for each column."""
 SAMPLE = 2000
 """Columns whose first so many values are not all numbers are not looked at further."""
 _T = TypeVar("_T")
-_GONE = ", ".join("'" + w.replace("'", "''") + "'" for w in sorted(GONE_NUMBER))
+_GONE = "'" + "|".join(map(re.escape, sorted(GONE_NUMBER))) + "'"
 _COMMA = re.compile(r"[+-]?\d+(,\d+)?")
 _CODE = re.compile(r"[+-]?0\d")
 
@@ -57,10 +59,10 @@ def read_table(path: str | os.PathLike[str]) -> dict[str, Array]:
         sql = ", ".join(f"{r.sql} as r{k}" for k, r in enumerate(plan))
         return _arrays(connection.execute(f"select {sql} from {found.scan()}").fetchnumpy(), plan)
 
-    with _workplace(None) as (connection, folder):
+    with _workplace() as (connection, folder):
         batch = _attempt(connection, folder, path, read)
     _some_rows(path, len(next(iter(batch.values()))))
-    return {n: _as_dates(v) for n, v in batch.items()}
+    return {n: _as_integers(_as_dates(v)) for n, v in batch.items()}
 
 
 def stream_table(
@@ -85,12 +87,13 @@ def stream_table(
     def load(connection: Any, found: Sniffed) -> list[_Reading]:
         plan = _plan(connection, found) if wanted is None else _asked(connection, found, wanted, more)
         sql = ", ".join([f"{r.sql} as r{k}" for k, r in enumerate(plan)] + [_any(r.bad for r in plan)])
+        connection.execute(f"set memory_limit = '{MEMORY + len(plan)}MB'")
         connection.execute(f"create or replace temp table t as select {sql} from {found.scan()}")
         if connection.execute("select count(*) from t where bad").fetchone()[0]:
             raise _first_bad(connection, found, plan)
         return plan
 
-    with _workplace("300MB") as (connection, folder):
+    with _workplace() as (connection, folder):
         plan = _attempt(connection, folder, path, load)
         n = int(connection.execute("select count(*) from t").fetchone()[0])
         _some_rows(path, n)
@@ -111,7 +114,7 @@ class _Reading:
 
 
 @contextlib.contextmanager
-def _workplace(memory: str | None) -> Iterator[tuple[Any, Path]]:
+def _workplace() -> Iterator[tuple[Any, Path]]:
     """A connection that fetches no extensions, and a temporary folder that goes with it."""
     import duckdb
 
@@ -122,8 +125,6 @@ def _workplace(memory: str | None) -> Iterator[tuple[Any, Path]]:
     }
     with tempfile.TemporaryDirectory(prefix="conjoin-") as folder:
         config["temp_directory"] = folder
-        if memory:
-            config["memory_limit"] = memory
         with duckdb.connect(config=config) as connection:
             yield connection, Path(folder)
 
@@ -170,55 +171,78 @@ def _explained(path: str | os.PathLike[str], message: str) -> FileError:
 
 def _some_rows(path: str | os.PathLike[str], rows: int) -> None:
     if not rows:
-        raise FileError(f"{path} has names of columns and no rows")
-
-
-def _known(found: Sniffed, key: str) -> tuple[str, str]:
-    """SQL: whether a value of a text column is there, and the value as a number's text."""
-    value = f"trim({key})"
-    known = f"({key} is not null and {value} not in ({_GONE}))"
-    return known, value if found.delimiter == "," else f"replace({value}, ',', '.')"
+        raise FileError(f"{path} holds no rows: a table has a line of names and rows below it")
 
 
 def _plan(connection: Any, found: Sniffed) -> list[_Reading]:
     """How to read every column of a file whose types nobody gave."""
     if found.format != "csv":
         return _typed(connection, found)
-    names, kinds = found.names, _kinds(connection, found)
-    return [_Reading(n, _as(found, f"c{k}", kinds.get(k))) for k, n in enumerate(names)]
+    numbers = _numbers(connection, found)
+    return [_Reading(n, _as(found, f"c{k}", number=k in numbers)) for k, n in enumerate(found.names)]
 
 
-def _as(found: Sniffed, key: str, kind: str | None) -> str:
-    if kind is None:
-        return f"nullif(trim({key}), '')"
-    known, value = _known(found, key)
-    return f"case when {known} then cast({value} as {kind}) end"
+def _as(found: Sniffed, key: str, *, number: bool) -> str:
+    """SQL: the values of a column of a CSV, as numbers or as text."""
+    return _sql(found, key, "{number}") if number else f"nullif(trim({key}), '')"
 
 
-def _kinds(connection: Any, found: Sniffed) -> dict[int, str]:
-    """Which columns of a CSV are numbers: place -> BIGINT or DOUBLE."""
+def _numbers(connection: Any, found: Sniffed) -> set[int]:
+    """Places of the columns of a CSV in which every value that is not missing is a number."""
     head = connection.execute(f"select * from {found.scan()} limit {SAMPLE}").fetchall()
     maybe = [k for k, values in enumerate(zip(*head, strict=True)) if _maybe_numbers(found, values)]
-    if not maybe:
-        return {}
-    facts = connection.execute(
-        f"select {', '.join(_facts(found, f'c{k}') for k in maybe)} from {found.scan()}"
+    facts = _each(connection, found, maybe, ("count({key}) = count({number})", _CODED, "max(abs({number}))"))
+    partly = [k for k, (whole, coded, _) in facts.items() if not whole and not coded]
+    words = _each(connection, found, partly, (f"bool_or({_BAD})",))
+    plain = {k for k, (whole, coded, _) in facts.items() if not coded and (whole or not words[k][0])}
+    vast = [k for k in sorted(plain) if facts[k][2] is not None and not facts[k][2] < EXACT]
+    return plain - {k for k in vast if _names(connection, found, k)}
+
+
+_BAD = "({key} is not null and {number} is null and not regexp_full_match({value}, " + _GONE + "))"
+_CODED = "bool_or(regexp_matches({value}, '_|^[+-]?0[0-9]'))"
+_TOGETHER = 100
+"""So many columns are asked about at once: DuckDB's planning grows with the square of them."""
+
+
+def _sql(found: Sniffed, key: str, form: str) -> str:
+    """SQL about a column of a CSV: {key} stands for the column, {value} its numbers' text, {number} them."""
+    value = f"trim({key})" if found.delimiter == "," else f"replace(trim({key}), ',', '.')"
+    for name, text in (("number", f"try_cast({value} as double)"), ("value", value), ("key", key)):
+        form = form.replace("{" + name + "}", text)
+    return form
+
+
+def _each(
+    connection: Any, found: Sniffed, places: list[int], forms: Sequence[str]
+) -> dict[int, tuple[Any, ...]]:
+    """Facts about each of these columns."""
+    facts: dict[int, tuple[Any, ...]] = {}
+    for a in range(0, len(places), _TOGETHER):
+        some = places[a : a + _TOGETHER]
+        sql = ", ".join(_sql(found, f"c{k}", form) for k in some for form in forms)
+        row = connection.execute(f"select {sql} from {found.scan()}").fetchone()
+        facts |= {k: row[j * len(forms) : (j + 1) * len(forms)] for j, k in enumerate(some)}
+    return facts
+
+
+def _names(connection: Any, found: Sniffed, k: int) -> bool:
+    """Whether a column of huge numbers holds integers that float64 cannot tell apart: they are names."""
+    whole = "regexp_full_match({value}, '[+-]?[0-9]+')"
+    counts = f"bool_and({whole}), count(distinct {{value}}), count(distinct {{number}})"
+    sql, known = (_sql(found, f"c{k}", form) for form in (counts, "{number} is not null"))
+    integers, texts, numbers = connection.execute(
+        f"select {sql} from {found.scan()} where {known}"
     ).fetchone()
-    kinds = {}
-    for j, k in enumerate(maybe):
-        known, real, whole, small, most = facts[5 * j : 5 * j + 5]
-        if known and real < known:
-            continue
-        kinds[k] = "BIGINT" if known and small == known else "DOUBLE"
-        if known and whole == known and (most > EXACT or small < known) and not _apart(connection, found, k):
-            warnings.warn(
-                f"{found.path}: column {found.names[k]!r} holds integers beyond 2**53 that float64 could not "
-                "tell apart; it is read as text",
-                TableWarning,
-                stacklevel=4,
-            )
-            del kinds[k]
-    return kinds
+    if not integers or texts == numbers:
+        return False
+    warnings.warn(
+        f"{found.path}: column {found.names[k]!r} holds integers beyond 2**53 that float64 could not tell "
+        "apart; it is read as text",
+        TableWarning,
+        stacklevel=5,
+    )
+    return True
 
 
 def _maybe_numbers(found: Sniffed, values: tuple[str | None, ...]) -> bool:
@@ -226,30 +250,6 @@ def _maybe_numbers(found: Sniffed, values: tuple[str | None, ...]) -> bool:
     if found.delimiter != "," and any("," in v for v in known):
         return all(_COMMA.fullmatch(v) and not _CODE.match(v) for v in known)
     return all(number_of(v) is not None and not _CODE.match(v) for v in known)
-
-
-def _facts(found: Sniffed, key: str) -> str:
-    """SQL: counts of known values, of numbers, of integers, of 64-bit integers; the largest integer."""
-    known, value = _known(found, key)
-    whole = f"regexp_full_match({value}, '[+-]?[0-9]+')"
-    real = (
-        f"try_cast({value} as double) is not null and not contains({value}, '_') "
-        f"and not (length({value}) > 1 and {value}[1] = '0' and {value}[2] between '0' and '9')"
-    )
-    return (
-        f"count(*) filter ({known}), count(*) filter ({known} and {real}), "
-        f"count(*) filter ({known} and {whole}), "
-        f"count(*) filter ({known} and {whole} and try_cast({value} as bigint) is not null), "
-        f"max(abs(try_cast({value} as hugeint))) filter ({known} and {whole})"
-    )
-
-
-def _apart(connection: Any, found: Sniffed, k: int) -> bool:
-    """Whether float64 tells the integers of a column apart."""
-    known, value = _known(found, f"c{k}")
-    counts = f"count(distinct {value}), count(distinct cast({value} as double))"
-    texts, numbers = connection.execute(f"select {counts} from {found.scan()} where {known}").fetchone()
-    return bool(texts == numbers)
 
 
 def _typed(connection: Any, found: Sniffed) -> list[_Reading]:
@@ -303,10 +303,8 @@ def _asked(
     for c in columns:
         key = there[c.name]
         if found.format == "csv" and c.type == "number":
-            known, value = _known(found, key)
-            number = f"case when {known} then try_cast({value} as double) end"
-            bad = f"({known} and (try_cast({value} as double) is null or contains({value}, '_')))"
-            plan.append(_Reading(c.name, number, key, bad))
+            bad = _sql(found, key, f"({_BAD} or contains({{value}}, '_'))")
+            plan.append(_Reading(c.name, _as(found, key, number=True), key, bad))
         else:
             plan.append(_Reading(c.name, key))
     named = {c.name for c in columns}
@@ -314,7 +312,7 @@ def _asked(
 
 
 def _any(conditions: Iterable[str]) -> str:
-    return f"({' or '.join(c for c in conditions if c) or 'false'}) as bad"
+    return f"coalesce({' or '.join(c for c in conditions if c) or 'false'}, false) as bad"
 
 
 def _first_bad(connection: Any, found: Sniffed, plan: list[_Reading]) -> ColumnError:
@@ -345,3 +343,10 @@ def _as_dates(values: Array) -> Array:
         return values
     seconds = np.fromiter((cast("int", read[v]) for v in given), np.int64, len(given))
     return seconds.astype("datetime64[s]")
+
+
+def _as_integers(values: Array) -> Array:
+    """A column of float64 that are all integers becomes int64; any other stays."""
+    if values.dtype != np.float64 or not (np.abs(values) <= EXACT).all() or (values % 1).any():
+        return values
+    return values.astype(np.int64)

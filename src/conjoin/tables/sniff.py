@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from conjoin.errors import ColumnError, FileError, listed
 
-HEAD = 65_536
+HEAD = 1 << 20
 """So many bytes are looked at."""
 DELIMITERS = (",", ";", "\t", "|")
 _BOMS = (
@@ -42,7 +42,7 @@ class Sniffed:
     """A file and how to read it.
 
     path: what the user named. file: what is read (a clean copy where the path's bytes are not UTF-8).
-    names: of the columns; empty for parquet and JSON, which carry them.
+    names: of the columns; empty for parquet and JSON, which carry them. skip: lines before the names.
     """
 
     path: Path
@@ -52,6 +52,7 @@ class Sniffed:
     encoding: str
     delimiter: str = ","
     names: tuple[str, ...] = ()
+    skip: int = 0
 
     def scan(self) -> str:
         """The file as a table in SQL; the columns of a CSV are c0, c1, ... and all text."""
@@ -65,7 +66,8 @@ class Sniffed:
             )
         columns = ", ".join(f"'c{k}': 'VARCHAR'" for k in range(len(self.names)))
         return (
-            f"read_csv({where}, columns={{{columns}}}, auto_detect=false, header=true, nullstr='', "
+            f"read_csv({where}, columns={{{columns}}}, auto_detect=false, header=true, skip={self.skip}, "
+            "nullstr='', "
             f"delim={_quoted(self.delimiter)}, quote='\"', escape='\"', hive_partitioning=false, "
             f"compression='{self.compression}')"
         )
@@ -92,14 +94,16 @@ def sniff(path: str | os.PathLike[str], folder: Path, connection: Any) -> Sniffe
     if found.encoding.startswith(("utf-16", "utf-32")):
         found = copy_as_utf8(found, folder)
         raw = _first_bytes(found.file)
-    elif not _is_utf8(raw) and found.compression != "zstd":
-        return cleaned(found, folder)
     text = raw.decode("utf-8-sig", errors="replace")
     if not text.strip():
         raise FileError(f"{shown} is empty: a table has a header line and rows")
     stem = shown.name.lower().removesuffix(".gz").removesuffix(".zst")
     if stem.endswith((".json", ".jsonl", ".ndjson")) or text.lstrip()[:2] in ("[{", '{"'):
+        if text.lstrip()[0] not in "[{" or text.split() == ["{}"]:
+            raise FileError(f"{shown} holds no rows: JSON lines are objects, one a line, name -> value")
         return replace(found, format="json")
+    if found.compression != "zstd" and not (_is_utf8(raw) and _even_newlines(raw)):
+        return cleaned(found, folder)
     return _dialect(found, text, whole=len(raw) < HEAD)
 
 
@@ -109,6 +113,10 @@ def _is_utf8(raw: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _even_newlines(raw: bytes) -> bool:
+    return b"\r\n" not in raw or raw.count(b"\n") == raw.count(b"\r\n")
 
 
 def cleaned(found: Sniffed, folder: Path) -> Sniffed:
@@ -176,8 +184,9 @@ def _encoding(path: Path, raw: bytes) -> str:
         if raw.startswith(magic):
             raise FileError(f"{path} is {what}, not a table that can be read; save it as CSV or Parquet")
     for k, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        zeros, plain = raw[k::2].count(0), sum(b in _PLAIN for b in raw[1 - k :: 2])
-        if 5 * min(zeros, plain) > len(raw):
+        some = raw[:4096]
+        zeros, plain = some[k::2].count(0), sum(b in _PLAIN for b in some[1 - k :: 2])
+        if 5 * min(zeros, plain) > len(some):
             return name
     if b"\0" in raw:
         raise FileError(f"{path} holds binary data, not a table: CSV, JSON lines or Parquet can be read")
@@ -185,14 +194,22 @@ def _encoding(path: Path, raw: bytes) -> str:
 
 
 def _dialect(found: Sniffed, text: str, *, whole: bool) -> Sniffed:
-    """The delimiter that cuts the first lines evenly, and the names in the first line."""
+    """The delimiter that cuts the first lines evenly, and the names in the first line that is not blank.
+
+    A line such as "sep=;", which spreadsheets write first, names the delimiter.
+    """
     lines = text.splitlines(keepends=True)
+    skip = next(k for k, line in enumerate(lines) if line.strip())
+    named = lines[skip].strip().removeprefix("sep=") if lines[skip].startswith("sep=") else ""
+    allowed = (named,) if named in DELIMITERS else DELIMITERS
+    skip += named in DELIMITERS
+    lines = lines[skip:] or [""]
     if not whole and len(lines) > 1:
         lines = lines[:-1]
     scored = []
-    for delimiter in DELIMITERS:
+    for delimiter in allowed:
         cut = list(csv.reader(io.StringIO("".join(lines[:200])), delimiter=delimiter))
-        rows = [r for r in cut if r]
+        rows = [r for r in cut if r] or [[""]]
         even = sum(len(r) == len(rows[0]) for r in rows) / len(rows)
         scored.append((len(rows[0]) > 1, even == 1.0, len(rows[0]) * even, delimiter, rows[0]))
     first = max(scored, key=lambda s: s[:3])
@@ -203,4 +220,4 @@ def _dialect(found: Sniffed, text: str, *, whole: bool) -> Sniffed:
             f"{found.path}, line 1: column names must differ; doubled: {listed(map(repr, doubled))} "
             "(a table needs its names in the first line)"
         )
-    return replace(found, delimiter=first[3], names=tuple(names))
+    return replace(found, delimiter=first[3], names=tuple(names), skip=skip)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 VOCABULARY = 2000
 """At most so many words, the ones that stand in most rows."""
 COMPONENTS = 16
-"""At most so many numbers per word."""
+"""At most so many numbers per word, ..."""
+ROWS_PER_COMPONENT = 200
+"""... and no more than one for so many rows, but two: few rows and many features make trees worse."""
 LEAST = 3
 """A word that stands in fewer rows is left out."""
 SPELLINGS = 8
@@ -83,7 +85,7 @@ def _vectors(split: list[list[str]], stems: dict[str, str], place: dict[str, int
     ]
     row, word, count = np.array(cells, dtype=np.int64).T
     table = csr_matrix((rarity[word] / np.sqrt(count), (row, word)), shape=(len(split), len(place)))
-    c = min(COMPONENTS, min(table.shape) - 1)
+    c = min(COMPONENTS, max(2, len(split) // ROWS_PER_COMPONENT), min(table.shape) - 1)
     if c < 1:
         return rarity[:, None].astype(np.float32)
     start = np.ones(min(table.shape)) / np.sqrt(min(table.shape))
