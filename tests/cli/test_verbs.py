@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
+import re
 
 import numpy as np
 import onnxruntime
 import pytest
 
 import conjoin
+from conjoin.cli import VERBS
+from conjoin.cli.fuse import fuse
+from conjoin.fusion import FIT_FUSERS, FUSERS
 from conjoin.tables import read_table, write_table
 
 
@@ -202,3 +207,16 @@ def test_a_command_line_in_json_is_one_document(command, pair, rows, tmp_path):
     ):
         done = command(*words, "--json")
         assert isinstance(json.loads(done.out), dict)
+
+
+def test_the_help_of_fuse_names_every_method():
+    words = set(re.findall(r"\w+", fuse.__doc__))
+    assert {*FUSERS, *FIT_FUSERS} - words == {"equal_weights"}  # that is the mean
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_of_the_help_fit_80_columns(verb):
+    lines = inspect.getdoc(VERBS[verb]).splitlines()
+    examples = [line for line in lines if line.strip().startswith("conjoin ")]
+    assert examples
+    assert all(len(line) < 78 and line.split()[1] == verb for line in examples)

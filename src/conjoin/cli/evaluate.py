@@ -37,7 +37,7 @@ def evaluate(
 
       conjoin evaluate loans.conjoin test.csv
 
-      conjoin evaluate loans.conjoin test.csv --metric auc --json | jq '.leaderboard[0].value'
+      conjoin evaluate loans.conjoin test.csv --metric auc --json
     """
     from conjoin.bundle import load
     from conjoin.report import evaluate as score

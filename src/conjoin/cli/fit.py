@@ -128,7 +128,7 @@ def fit(
 
       conjoin fit loans.csv --target status -o loans.conjoin
 
-      conjoin fit houses.parquet -t price -o houses.conjoin --time-limit 10m --metric mae
+      conjoin fit houses.parquet -t price -o houses.conjoin --metric mae
 
       conjoin fit loans.csv -t status -o again.conjoin --plan loans.conjoin
     """

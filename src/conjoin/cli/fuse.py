@@ -31,7 +31,7 @@ def fuse(
         str | None, typer.Option("-t", "--target", metavar="COL", help="Which column of --truth it is.")
     ] = None,
     method: Annotated[
-        str, typer.Option("-m", "--method", metavar="NAME", help="A fuser, or auto: see below.")
+        str, typer.Option("-m", "--method", metavar="NAME", help="A fuser, or auto: see above.")
     ] = "auto",
     weights: Annotated[
         str | None, typer.Option(metavar="WEIGHTS", help="Of the models, by file name: a=0.6,b=0.4.")

@@ -45,7 +45,7 @@ def predict(
 
       conjoin predict loans.conjoin new.csv -o answers.csv
 
-      conjoin predict loans.conjoin new.parquet -o answers.parquet --keep loan_id,branch
+      conjoin predict loans.conjoin new.csv -o answers.parquet --keep id,branch
     """
     from conjoin.bundle import load
     from conjoin.bundle.place import check_file
