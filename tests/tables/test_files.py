@@ -174,8 +174,6 @@ def test_types_of_a_csv(tmp_path):
 def test_many_columns(tmp_path):
     batch = {f"n {k}": np.arange(3.0) / (k + 1) for k in range(250)}
     batch["code"] = np.array(["01", "02", "1"], dtype=object)
-        "code": np.array(["01", "02", "1"], object)
-    }
     write_table(batch, tmp_path / "t.csv")
     found = read_table(tmp_path / "t.csv")
     assert list(found) == list(batch)
