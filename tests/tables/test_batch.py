@@ -162,7 +162,7 @@ def test_integers_beyond_float64_are_names():
 
 def test_names_may_be_anything():
     batch = batch_of({"größe cm": [1], "年齢": [2], "🐟": [3], 5: [4], "": [5]})
-    assert list(batch) == ["größe cm", "年齢", "🐟", "5", ""]
+    assert list(batch) == ["größe cm", "年齢", "🐟", "5", "column4"]
 
 
 @pytest.mark.parametrize(

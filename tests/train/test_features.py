@@ -163,6 +163,12 @@ def test_columns_that_tell_nothing_are_left_out():
         fit_encoder(batch, columns[1:3], Values(np.arange(50.0)))
 
 
+def test_a_column_may_be_called_anything():
+    batch = {n: np.arange(9.0) for n in ("features", "#", "x", "a b", "a\nb")}
+    fitted = fit_encoder(batch, columns_of(batch), Values(np.arange(9.0)))
+    np.testing.assert_array_equal(fitted.X, np.stack([np.arange(9.0)] * 5, axis=1))
+
+
 def test_float32_keeps_what_double_tells_apart():
     stamp = 1.6e9 + np.arange(200) * 7
     infinite = np.r_[np.inf, -np.inf, np.arange(198.0)]

@@ -36,7 +36,8 @@ def batch_of(data: Any) -> dict[str, Array]:
     categories, bytes, and columns of mixed types become object arrays of str with None where missing;
     booleans stay, with gaps they become "True", "False" and None; dates become datetime64, in UTC where they
     had a time zone; durations become seconds; decimals become float. Integers beyond 2**53 that float64 could
-    not tell apart become text, with a TableWarning: they are names, not amounts.
+    not tell apart become text, with a TableWarning: they are names, not amounts. A column without a name is
+    called column0, column1, ... after its place.
 
     Raises ColumnError on doubled names, unequal lengths and columns that hold no values of a table.
 
@@ -142,7 +143,7 @@ def _distinct(names: list[str]) -> list[str]:
     if len(set(names)) != len(names):
         doubled = sorted({repr(n) for n in names if names.count(n) > 1})
         raise ColumnError(f"column names must differ; doubled: {listed(doubled)}")
-    return names
+    return [n or f"column{k}" for k, n in enumerate(names)]
 
 
 def _sequence(values: Any, name: str) -> Array:

@@ -112,7 +112,10 @@ def fit_dense_view(encoder: Encoder, X: Array) -> DenseView:
 
 def _run(encoder: Encoder, feeds: dict[str, Array], threads: int | None) -> Array:
     graph = Graph()
-    graph.output("features", encoder.emit(graph), 1)
+    longer = "#" * (
+        1 + max(len(c.name) for c in encoder.columns)
+    )  # than any input's name, so not one of them
+    graph.output(longer, encoder.emit(graph), 1)
     session = Session(graph.build().SerializeToString(), threads=threads)
     return session.run({c.name: feeds[c.name] for c in encoder.columns})[0]
 
