@@ -35,6 +35,7 @@ MOST_ROWS = 2048
 """How many rows run at once at most: their features stay in the processor's cache."""
 OLD_TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier")
 """Operators that version 5 of ai.onnx.ml no longer has."""
+_OWN = "conjoin/"  # tensors inside; columns and outputs have names of their own
 MISSING_DATE = np.iinfo(np.int64).min
 _ELEMENT = {"number": 11, "boolean": 11, "category": 8, "text": 8, "date": 7, "tensor": 1}  # TensorProto
 
@@ -75,12 +76,16 @@ class Graph:
 
     def column(self, column: Column) -> str:
         """The tensor of an input column. Raises NotExportableError if it is asked for under two types."""
+        if column.name.startswith(_OWN):
+            raise NotExportableError(
+                f"column {column.name!r}: names that begin with {_OWN!r} are the graph's own"
+            )
         known = self._inputs.setdefault(column.name, column)
         if known != column:
             raise NotExportableError(
                 f"column {column.name!r} is read as {known.type} by one part and as {column.type} by another"
             )
-        return f"in:{column.name}"
+        return f"{_OWN}in/{column.name}"
 
     def const(self, array: Any, dtype: Any = None) -> str:
         """The name of a constant tensor; equal constants are stored once. Strings are object or str arrays."""
@@ -174,7 +179,9 @@ class Graph:
             for c in self._inputs.values()
         ]
         outputs = [helper.make_tensor_value_info(n, e, None) for n, _, e in self._outputs]
-        wires = [helper.make_node("Identity", [c.name], [f"in:{c.name}"]) for c in self._inputs.values()]
+        wires = [
+            helper.make_node("Identity", [c.name], [f"{_OWN}in/{c.name}"]) for c in self._inputs.values()
+        ]
         ends = [helper.make_node("Identity", [t], [n]) for n, t, _ in self._outputs]
         graph = helper.make_graph(
             [*wires, *self._nodes, *ends], "conjoin", inputs, outputs, initializer=self._initializers
@@ -199,7 +206,7 @@ class Graph:
 
     def _fresh(self, stem: str) -> str:
         self._count += 1
-        return f"{stem}#{self._count}"
+        return f"{_OWN}{stem}#{self._count}"
 
 
 def constant_of(array: Array, dtype: type = np.float32) -> Array:
