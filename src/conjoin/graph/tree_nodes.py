@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 NODES = 32_768
 """Tree nodes in one ONNX node, about 1 MB."""
+SETS = 4_096
+"""Splits on sets of categories in one ONNX node: each is a column that must be made first."""
 WIDTH = 4_096
 """Numbers per row that looking up vector leaves may make at once."""
 FLOAT, INT64, DOUBLE = 1, 7, 11
@@ -83,7 +85,7 @@ def _sums(trees: Trees, graph: Graph, x: str) -> tuple[str | None, Array]:
         zero = graph.op("LessOrEqual", graph.op("Abs", x), graph.const(TINY))
         x = graph.op("Where", zero, graph.const(np.nan, np.float64), x)
     parts = []
-    for a, b in _groups(trees, size, by_lookup):
+    for a, b in _groups(trees, starts, by_lookup):
         group = _Group(trees, starts, leaves, np.arange(a, b)[size[a:b] > 1])
         features = group.features(graph, x, rows)
         parts.append(group.lookup(graph, features) if by_lookup else group.direct(graph, features))
@@ -92,16 +94,21 @@ def _sums(trees: Trees, graph: Graph, x: str) -> tuple[str | None, Array]:
     return (parts[0] if len(parts) == 1 else graph.op("Sum", *parts)), base
 
 
-def _groups(trees: Trees, size: Array, by_lookup: bool) -> list[tuple[int, int]]:
+def _groups(trees: Trees, starts: Array, by_lookup: bool) -> list[tuple[int, int]]:
     """Stretches of trees [a, b) for one node each; for the lookup, of equal weight."""
+    size = np.diff(starts)
     most = max(1, WIDTH // trees.values.shape[1]) if by_lookup else len(size)
-    cuts, start, nodes = [], -1, 0
+    on_sets = np.zeros(len(trees.leaf) + 1, dtype=np.int64)
+    on_sets[1:][~trees.leaf] = trees.feature >= trees.n_features
+    splits = np.diff(np.cumsum(on_sets)[starts])
+    cuts, start, nodes, sets = [], -1, 0, 0
     for t in np.flatnonzero(size > 1).tolist():
-        full = nodes + size[t] > NODES or t - start >= most
+        full = nodes + size[t] > NODES or sets + splits[t] > SETS or t - start >= most
         if start < 0 or full or (by_lookup and trees.weight[t] != trees.weight[start]):
             cuts.append(t)
-            start, nodes = t, 0
+            start, nodes, sets = t, 0, 0
         nodes += int(size[t])
+        sets += int(splits[t])
     return list(itertools.pairwise([*cuts, len(size)]))
 
 

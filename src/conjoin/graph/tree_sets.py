@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from conjoin.graph.builder import Graph
     from conjoin.outputs import Array
 
-BYTES = 64 << 20
-"""What the columns of one group of trees may take for the rows that run at once."""
+BYTES = 4 << 20
+"""What the columns of one group of trees may take for the rows that run at once: they stay in the cache."""
 INT64, DOUBLE = 7, 11
 _NO_MEMBERS = np.zeros(0, dtype=np.uint32)
 
@@ -84,15 +84,19 @@ class Sets:
 
 
 def row_indices(sets: Sets, graph: Graph, x: str) -> dict[int, tuple[str, int]]:
-    """For each feature with sets the tensor (n,) of rows of its table, and the table's size. x: double."""
-    found = {}
-    for f, size in sets.sizes().items():
-        column = graph.op("Gather", x, graph.const(f, np.int64), axis=1)
-        low, high = graph.const(-1, np.float64), graph.const(size, np.float64)
-        inside = graph.op("And", graph.op("Greater", column, low), graph.op("Less", column, high))
-        other = graph.op("Where", graph.op("IsNaN", column), graph.const(size + 1, np.float64), high)
-        found[f] = graph.cast(graph.op("Where", inside, column, other), INT64), size
-    return found
+    """For each feature with sets the tensor (n, 1) of rows of its table, and the table's size. x: double."""
+    sizes = sets.sizes()
+    if not sizes:
+        return {}
+    size = graph.const([list(sizes.values())], np.float64)
+    columns = graph.op("Gather", x, graph.const(list(sizes), np.int64), axis=1)
+    inside = graph.op("And", graph.op("Greater", columns, graph.const(-1.0)), graph.op("Less", columns, size))
+    gone = graph.const(np.array([list(sizes.values())]) + 1, np.float64)
+    other = graph.op("Where", graph.op("IsNaN", columns), gone, size)
+    rows = graph.cast(graph.op("Where", inside, columns, other), INT64)
+    count = len(sizes)
+    each = (rows,) if count == 1 else graph.ops("Split", rows, count=count, axis=1, num_outputs=count)
+    return dict(zip(sizes, zip(each, sizes.values(), strict=True), strict=True))
 
 
 def emit_sets(sets: Sets, order: Array, graph: Graph, rows: Mapping[int, tuple[str, int]]) -> str:
@@ -103,4 +107,5 @@ def emit_sets(sets: Sets, order: Array, graph: Graph, rows: Mapping[int, tuple[s
         table = sets.table(order[sets.feature[order] == f], size)
         parts.append(graph.op("Gather", graph.const(table), row, axis=0))
     graph.limit_rows(BYTES // (8 * len(order)))
-    return graph.cast(graph.concat(parts), DOUBLE)
+    joined = graph.op("Squeeze", graph.concat(parts, axis=2), graph.const([1], np.int64))
+    return graph.cast(joined, DOUBLE)

@@ -40,8 +40,8 @@ class Trees:
 
     leaf: (N,) bool, in preorder. feature: (I,) uint32. threshold: (I,) float32, left where float32(x) <=
     threshold; or float64, left where x <= threshold. missing_left: (I,) bool, where NaN goes.
-    codes: (L,) uint32, the row of `values` that a leaf adds. values: (U, W) float32: W = 1 number, for the sum
-    that `target` (T,) names, or W = K numbers. weight: (T,) float64, times which a tree's leaves count.
+    codes: (L,) uint32, the row of `values` that a leaf adds. values: (U, W) float32: W = 1 number, for the
+    sum that `target` (T,) names, or W = K numbers. weight: (T,) float64, times which a tree's leaves count.
     base: (K,) float64, added to the sums. link: see `Link`. scale, shift: the last step of values.
     zero_missing: 0 counts as missing. sets: M sets of categories, which are further features, numbered from
     n_features on.
