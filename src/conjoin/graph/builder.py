@@ -31,7 +31,7 @@ IR_VERSION = 10
 DOMAINS = {"": OPSET, "ai.onnx.ml": ML_OPSET}
 """Operator domains that our graphs use, with versions. Everything in them runs in plain onnxruntime."""
 
-MOST_ROWS = 2048
+MOST_ROWS = 4096
 """How many rows run at once at most: their features stay in the processor's cache."""
 OLD_TREES = ("TreeEnsembleRegressor", "TreeEnsembleClassifier")
 """Operators that version 5 of ai.onnx.ml no longer has."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from conjoin.graph.preorder import right_children, tree_starts
-from conjoin.graph.tree_sets import emit_sets, row_indices
+from conjoin.graph.tree_sets import BYTES, emit_sets, row_indices
 
 if TYPE_CHECKING:
     from conjoin.graph.builder import Graph
@@ -80,6 +80,7 @@ def _sums(trees: Trees, graph: Graph, x: str) -> tuple[str | None, Array]:
     by_lookup = vector and bool(((trees.values != 0).sum(1) > 1).any())
     narrow = trees.threshold.dtype == np.float32
     x = graph.cast(graph.cast(x, FLOAT) if narrow else x, DOUBLE)  # onnxruntime drops casts to the same type
+    graph.limit_rows(max(256, BYTES // (8 * max(1, trees.n_features))))
     rows = row_indices(trees.sets, graph, x)
     if trees.zero_missing:
         zero = graph.op("LessOrEqual", graph.op("Abs", x), graph.const(TINY))
