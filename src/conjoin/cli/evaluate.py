@@ -30,8 +30,7 @@ def evaluate(
 
     Each value has half of its 95 % interval beside it, and the paired difference to the fused model on the
     same rows: above 0 is worse than the fused model, and p says how likely chance alone gives such a
-    difference. Fusions without a value were compared by the fit, and their cross-validated score then is
-    shown.
+    difference. A second table shows the fusions that the fit compared by cross-validation.
 
     [bold]Examples[/]
 
@@ -51,4 +50,7 @@ def evaluate(
     for text in record["notes"]:
         note(text)
     console().print(tables.leaderboard(record["leaderboard"], metric=record["metric"]))
+    for title, rows in tables.choice({k: v for k, v in record["choice"].items() if k != "front"}):
+        say(title)
+        console().print(rows)
     say(f"{record['rows']:,} rows; {record['better']} {record['metric']} is better")

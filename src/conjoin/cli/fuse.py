@@ -133,8 +133,9 @@ def _print(record: Mapping[str, Any]) -> None:
         out.print(tables.leaderboard(record["leaderboard"], metric=record["metric"]))
         if record.get("cross_validated"):
             note(f"{record['method']} is scored by cross-validation; its answers come from a fit on all rows")
-    if record.get("candidates"):
-        out.print(tables.candidates(record["candidates"], metric=record["metric"]))
+    for title, rows in tables.choice(record.get("choice") or {}):
+        say(title)
+        out.print(rows)
     if record.get("weights"):
         say("weights: " + ", ".join(f"{n} {w:.4g}" for n, w in record["weights"].items()))
     say(f"wrote {record['output']}: {record['rows']:,} rows, fused by {record['method']}, matched {matched}")

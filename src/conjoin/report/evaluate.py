@@ -40,12 +40,12 @@ def evaluate(
     `conjoin.scores.SCORES`, a Score, or a callable (truth, answer) -> float; by default the one that the
     fit used, else log-loss, RMSE or pinball loss. weights: of rows, (n,), or the name of a column.
 
-    The record: `metric`, `better` ("lower" or "higher"), `rows` that were scored, `notes`, and
-    `leaderboard`, a list of rows, the fused model first, then by value. Each has `name`, `role` ("fused",
-    "member", "fusion", "tried"), `value`, `standard_error`, `low`, `high` (95 %), `difference` to the
-    fused model (`mean`, `standard_error`, `p_value`; of losses on the same rows, above 0 is worse),
-    `cpu_seconds_per_row`, `bytes`; and `cv`, the score that was found by cross-validation in the fit. Rows
-    of role "tried" are fusions that the fit compared and did not keep: they have only `cv`.
+    The record: `metric`, `better` ("lower" or "higher"), `rows` that were scored, `model`, `notes`, `choice`
+    (the fusions that the fit compared by cross-validation, as `fusion.choose` records them), and
+    `leaderboard`: the fused model, then members and simple fusions, best first. Each row has `name`, `role`
+    ("fused", "member", "fusion"), `value`, `standard_error`, `low`, `high` (95 %), `difference` to the fused
+    model (`mean`, `standard_error`, `p_value`; of losses on the same rows, above 0 is worse),
+    `cpu_seconds_per_row`, `bytes`.
 
     Raises ColumnError, TruthError, OutputsError, InputError, MemberError.
     """
@@ -68,7 +68,8 @@ def evaluate(
         "better": score.better,
         "rows": int((cast(Any, truth).answered).sum()),
         "model": card.name,
-        "leaderboard": rows + _tried(card.provenance, {r["name"] for r in rows}),
+        "leaderboard": rows,
+        "choice": dict(_choice(card.provenance)),
         "notes": _notes(answers[0].output, truth),
     }
 
@@ -143,12 +144,9 @@ def _column(batch: Batch, name: str, what: str) -> Array:
     return np.asarray(batch[name])
 
 
-def _tried(provenance: Mapping[str, Any], known: set[str]) -> list[dict[str, Any]]:
-    """Fusions that the fit compared and whose weights it did not keep."""
-    choice = provenance.get("choice")
-    rows = choice.get("candidates") if isinstance(choice, Mapping) else None
-    found = [r for r in rows or [] if isinstance(r, Mapping) and r.get("name") not in known]
-    return [{"name": str(r.get("name")), "role": "tried", "value": None, "cv": dict(r)} for r in found]
+def _choice(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = provenance.get("choice")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _notes(output: Output, truth: Output) -> list[str]:

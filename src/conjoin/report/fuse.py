@@ -10,6 +10,7 @@ import numpy as np
 
 from conjoin.errors import InputError, listed, nearest
 from conjoin.fusion import FIT_FUSERS, FUSERS, LinearPool, LogPool
+from conjoin.fusion.choose import choose
 from conjoin.outputs import Output, concat
 from conjoin.scores import Score, default_score, estimate, paired, score_of
 
@@ -93,24 +94,26 @@ def _unseen(found: Aligned, truth: Output, how: How, score: Score, part: Array) 
 
 
 def _chosen(found: Aligned, truth: Output, how: How, score: Score) -> tuple[Output, dict[str, Any]]:
-    from conjoin.fusion.choose import choose
-
     choice = choose(found.outputs, truth, score=score, seed=how.seed, deadline=how.deadline)
     fused = choice.fuser({n: found.outputs[n] for n in choice.members})
-    record = {"method": AUTO, "fuser": type(choice.fuser).__name__, "weights": _weights_of(choice.fuser)}
-    return fused, {**record, "metric": score.name, "candidates": list(choice.candidates)}
+    record = {"method": choice.name, "weights": _weights_of(choice.fuser), "choice": choice.to_json()}
+    return fused, {**record, **_board(found, None, choice.name, score)}
 
 
 def _weights_of(fuser: Any) -> dict[str, float] | None:
     return dict(fuser.weights) if isinstance(fuser, LinearPool | LogPool) else None
 
 
-def _board(found: Aligned, fused: Any, method: str, score: Score) -> dict[str, Any]:
-    """The leaderboard of the files and the fused answer, where there is a truth."""
+def _board(found: Aligned, fused: Output | None, method: str, score: Score) -> dict[str, Any]:
+    """The leaderboard of the files, and of the fused answer where it is given; nothing without a truth."""
     if found.truth is None:
         return {}
-    rows = [{"name": method, "role": "fused", **asdict(estimate(score, fused, found.truth))}]
+    rows: list[dict[str, Any]] = []
+    if fused is not None:
+        rows.append({"name": method, "role": "fused", **asdict(estimate(score, fused, found.truth))})
     for name, output in found.outputs.items():
         row = {"name": name, "role": "file", **asdict(estimate(score, output, found.truth))}
-        rows.append({**row, "difference": asdict(paired(score, output, fused, found.truth))})
+        if fused is not None:
+            row["difference"] = asdict(paired(score, output, fused, found.truth))
+        rows.append(row)
     return {"metric": score.name, "leaderboard": rows}

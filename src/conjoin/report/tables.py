@@ -3,13 +3,14 @@ markup."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from conjoin.bundle.readme import bytes_text, categories, printable, seconds_text
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
 Record = Mapping[str, Any]
@@ -25,27 +26,52 @@ class Field:
     cut: bool = False
 
 
-def table(records: Sequence[Record], fields: Sequence[Field], *, title: str = "") -> Table:
-    """A rich table of the records; fields that are empty in every record are left out."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A table that takes the width of the console that prints it: fields that may be cut give way."""
 
-    cells = [[printable(f.text(r)) for r in records] for f in fields]
-    shown = [(f, column) for f, column in zip(fields, cells, strict=True) if any(column)]
-    made = Table(
-        box=SIMPLE_HEAD, title=title or None, title_justify="left", padding=(0, 1, 0, 0), pad_edge=False
-    )
-    for f, _ in shown:
-        overflow = "ellipsis" if f.cut else "fold"
-        made.add_column(f.title, justify="right" if f.right else "left", no_wrap=True, overflow=overflow)  # type: ignore[arg-type]
-    for i, record in enumerate(records):
-        style = "bold" if record.get("role") == "fused" else None
-        made.add_row(*(Text(column[i]) for _, column in shown), style=style)
-    return made
+    records: Sequence[Record]
+    fields: Sequence[Field]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """The rich table; fields that are empty in every record are left out."""
+        from rich.box import SIMPLE_HEAD
+        from rich.cells import cell_len
+        from rich.table import Table
+        from rich.text import Text
+
+        cells = [[printable(f.text(r)) for r in self.records] for f in self.fields]
+        shown = [(f, column) for f, column in zip(self.fields, cells, strict=True) if any(column)]
+        widths = [max(map(cell_len, [f.title, *column])) for f, column in shown]
+        widths = _narrowed(widths, [f.cut for f, _ in shown], options.max_width)
+        while len(widths) > 3 and _taken(widths) > options.max_width:
+            widths, shown = widths[:-1], shown[:-1]  # on a narrow terminal the last fields are left out
+        made = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for (f, _), width in zip(shown, widths, strict=True):
+            justify: Literal["left", "right"] = "right" if f.right else "left"
+            made.add_column(f.title, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
+        for i, record in enumerate(self.records):
+            style = "bold" if record.get("role") == "fused" or record.get("outcome") == "chosen" else None
+            made.add_row(*(Text(column[i]) for _, column in shown), style=style)
+        yield made
 
 
-def leaderboard(records: Sequence[Record], *, metric: str = "value") -> Table:
+def _narrowed(widths: Sequence[int], cut: Sequence[bool], most: int) -> list[int]:
+    """Widths of columns for `most` signs a line: the widest that may be cut gives way, to 8 signs."""
+    found = list(widths)
+    while _taken(found) > most:
+        able = [i for i, c in enumerate(cut) if c and found[i] > 8]
+        if not able:
+            break
+        found[max(able, key=lambda i: found[i])] -= 1
+    return found
+
+
+def _taken(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * len(widths)
+
+
+def leaderboard(records: Sequence[Record], *, metric: str = "value") -> Fitted:
     """The table of what was scored: value, half the 95 % interval, difference to the fused model, cost, size.
 
     records: rows of `evaluate`. A difference is a difference of losses: above 0 is worse than the fused
@@ -61,10 +87,10 @@ def leaderboard(records: Sequence[Record], *, metric: str = "value") -> Table:
         Field("CPU/row", lambda r: _time(r.get("cpu_seconds_per_row"))),
         Field("size", lambda r: _size(r.get("bytes"))),
     ]
-    return table(records, fields)
+    return Fitted(records, fields)
 
 
-def trained(records: Sequence[Record]) -> Table:
+def trained(records: Sequence[Record]) -> Fitted:
     """The table of members of a fit: out-of-fold scores, cost, and which were kept."""
     metric = str(records[0].get("score", "value")) if records else "value"
     fields = [
@@ -76,31 +102,61 @@ def trained(records: Sequence[Record]) -> Table:
         Field("CPU/row", lambda r: _time(r.get("cpu_seconds_per_row"))),
         Field("size", lambda r: _size(r.get("bytes"))),
     ]
-    return table(records, fields)
+    return Fitted(records, fields)
 
 
-def choice(record: Record) -> list[tuple[str, Table]]:
-    """The tables of how the fuser was chosen, with their titles: what was compared, and the Pareto front."""
-    titles = {"candidates": "Fusions compared by cross-validation", "pareto": "Pareto front"}
-    return [(t, candidates(record[k])) for k, t in titles.items() if record.get(k)]
-
-
-def candidates(records: Sequence[Record], *, metric: str = "score") -> Table:
-    """The table of fusions that were compared by cross-validation."""
-    keys = list(dict.fromkeys(k for r in records for k, v in r.items() if not isinstance(v, list | Mapping)))
-    fields = [
-        Field(
-            {"score": metric}.get(k, k.replace("_", " ")),
-            lambda r, k=k: _any(k, r.get(k)),  # type: ignore[misc]
-            right=k not in ("name", "fuser"),
-            cut=k == "name",
+def choice(record: Record) -> list[tuple[str, Fitted]]:
+    """The tables of a record of `fusion.choose`, with their titles: what was compared, and the Pareto
+    front."""
+    metric = str(record.get("score") or "score")
+    found = []
+    if record.get("candidates"):
+        found.append(
+            ("Fusions compared by cross-validation", candidates(record["candidates"], metric=metric))
         )
-        for k in keys
+    if any(r.get("cpu_seconds_per_row") or r.get("bytes") for r in record.get("front") or []):
+        found.append(("Pareto front: no other members are better in score, time and size", front(record)))
+    return found
+
+
+def candidates(records: Sequence[Record], *, metric: str = "score") -> Fitted:
+    """The table of fusions that were compared: a difference below 0 is better than the incumbent."""
+    fields = [
+        Field("fusion", lambda r: str(r["name"]), right=False, cut=True),
+        Field(metric, lambda r: number(r.get("score"))),
+        Field("± 95 %", lambda r: number(_double(r.get("standard_error")), digits=2)),
+        Field("gain", lambda r: signed(_negative(r.get("difference")))),
+        Field("p", lambda r: _p(r.get("p"))),
+        Field("outcome", lambda r: _short(str(r.get("outcome") or "")), right=False),
     ]
-    return table(records, fields)
+    return Fitted(records, fields)
 
 
-def members(records: Sequence[Record]) -> Table:
+def _short(outcome: str) -> str:
+    """An outcome of `fusion.choose` in a few words.
+
+    >>> [_short(t) for t in ("took over from mean", "better than a, but not beyond chance", "needs 9, ...")]
+    ['took over', 'within chance', 'needs 9']
+    """
+    if outcome.endswith("not beyond chance"):
+        return "within chance"
+    for end in (" than ", " from ", ", "):
+        outcome = outcome.partition(end)[0]
+    return outcome.removeprefix("the ").removesuffix(" incumbent")[:24]
+
+
+def front(record: Record) -> Fitted:
+    """The table of sets of members than which no other is better in score, CPU time and bytes at once."""
+    fields = [
+        Field("members", lambda r: ", ".join(map(str, r.get("members") or [])), right=False, cut=True),
+        Field(str(record.get("score") or "score"), lambda r: number(r.get("loss"))),
+        Field("CPU/row", lambda r: _time(r.get("cpu_seconds_per_row"))),
+        Field("size", lambda r: _size(r.get("bytes"))),
+    ]
+    return Fitted(record["front"], fields)
+
+
+def members(records: Sequence[Record]) -> Fitted:
     """The table of members of a bundle, those inside others set in."""
     fields = [
         Field("member", lambda r: "  " * r["depth"] + str(r["name"]), right=False, cut=True),
@@ -109,17 +165,17 @@ def members(records: Sequence[Record]) -> Table:
         Field("CPU/row", lambda r: _time(r.get("cpu_seconds_per_row"))),
         Field("size", lambda r: _size(r.get("bytes"))),
     ]
-    return table(_flat(records, 0), fields)
+    return Fitted(_flat(records, 0), fields)
 
 
-def columns(records: Sequence[Record]) -> Table:
+def columns(records: Sequence[Record]) -> Fitted:
     """The table of columns that a bundle reads."""
     fields = [
         Field("column", lambda r: str(r["name"]), right=False, cut=True),
         Field("type", lambda r: str(r["type"]), right=False),
         Field("categories", categories, right=False, cut=True),
     ]
-    return table(records, fields)
+    return Fitted(records, fields)
 
 
 def _flat(records: Sequence[Record], depth: int) -> list[Record]:
@@ -156,6 +212,14 @@ def _half(record: Record) -> float | None:
     return None if low is None or high is None else (high - low) / 2
 
 
+def _double(value: Any) -> float | None:
+    return 1.96 * value if isinstance(value, int | float) else None
+
+
+def _negative(value: Any) -> float | None:
+    return -value if isinstance(value, int | float) else None
+
+
 def _of(record: Record, key: str, inner: str) -> Any:
     found = record.get(key)
     return found.get(inner) if isinstance(found, Mapping) else None
@@ -167,15 +231,3 @@ def _time(value: Any) -> str:
 
 def _size(value: Any) -> str:
     return bytes_text(int(value)) if isinstance(value, int | float) and value == value else ""
-
-
-def _any(key: str, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if "seconds" in key:
-        return _time(value)
-    if "bytes" in key:
-        return _size(value)
-    return number(value) if isinstance(value, int | float) else str(value)
