@@ -150,5 +150,5 @@ def test_tables_fit_80_columns_and_read_no_markup(capsys):
     Console(width=80).print(tables.leaderboard(rows, metric="root_mean_squared_error"))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert any("[red]a very" in line for line in lines)
+    assert any("[red]a" in line for line in lines)
     assert "\x1b" not in "".join(lines)
