@@ -59,6 +59,7 @@ def finish(
         problem.scored_truth,
         score=prepared.score,
         weights=problem.scored_weights,
+        groups=None if prepared.groups is None else prepared.groups[problem.scored],
         costs=costs,
         limits=(limits.latency, limits.size),
         seed=seed,

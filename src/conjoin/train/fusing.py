@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from conjoin.contracts import Cost
+from conjoin.errors import InputError, listed
+from conjoin.fusion.choose import choose
+from conjoin.fusion.contest import CONTENDERS, fitted
+from conjoin.fusion.problems import problem
+from conjoin.fusion.threads import one_thread
 from conjoin.outputs import Array, Output
 from conjoin.scores import Score
 
@@ -27,6 +32,7 @@ def fuse(
     *,
     score: Score,
     weights: Array | None,
+    groups: Array | None,
     costs: Mapping[str, Cost],
     limits: tuple[float | None, int | None],
     seed: int,
@@ -34,15 +40,39 @@ def fuse(
     repeat: Mapping[str, Any] | None,
 ) -> Fused:
     """Choose a fuser on out-of-fold answers, or fit the one that a plan names."""
-    from conjoin.fusion import fit_linear_pool, fit_log_pool
+    if repeat is not None:
+        return _again(outputs, truth, score=score, weights=weights, repeat=repeat)
+    choice = choose(
+        outputs,
+        truth,
+        score=score,
+        weights=weights,
+        groups=groups,
+        costs=costs,
+        max_latency=limits[0],
+        max_size=limits[1],
+        seed=seed,
+        deadline=deadline,
+    )
+    plan = {"name": choice.name, "members": list(choice.members), "seed": seed}
+    return Fused(choice.fuser, choice.members, choice.to_json(), plan)
 
-    make = fit_log_pool if truth.kind == "labels" and score.name == "log_loss" else fit_linear_pool
-    kept = tuple(outputs) if repeat is None else tuple(repeat["members"])
-    pool = make({n: outputs[n] for n in kept}, truth, weights=weights)
-    while repeat is None:
-        strong = tuple(n for n in kept if pool.weights[n] > 0.02 * max(pool.weights.values()))
-        if strong == kept:
-            break
-        kept = strong
-        pool = make({n: outputs[n] for n in kept}, truth, weights=weights)
-    return Fused(pool, kept, {}, {"members": list(kept)})
+
+def _again(
+    outputs: Mapping[str, Output],
+    truth: Output,
+    *,
+    score: Score,
+    weights: Array | None,
+    repeat: Mapping[str, Any],
+) -> Fused:
+    """The fuser of a plan, fitted to the same members. Raises InputError where it is not known."""
+    rows = problem(outputs, truth, weights)
+    names = tuple(map(str, repeat["members"]))
+    found = [c for c in CONTENDERS[rows.stack.kind] if c.name == repeat["name"]]
+    if not found or not set(names) <= set(outputs):
+        raise InputError(f"the plan fuses {listed(names)} by {repeat['name']!r}, which this version cannot")
+    with one_thread():
+        fuser = fitted(found[0], rows.only(names), score, int(repeat["seed"]), None)
+    choice = {"name": repeat["name"], "score": score.name, "members": list(names), "repeated": True}
+    return Fused(fuser, names, choice, dict(repeat))

@@ -71,7 +71,7 @@ PORTFOLIO: tuple[Entry, ...] = (
         "learning_rate": 0.08, "num_leaves": 31, "min_data_in_leaf": 15, **_BAGGED,
     }),
     _e("lightgbm", "lightgbm", 3, BALANCED, LARGE, classes=FEW, **_QUICK, model={
-        "learning_rate": 0.06, "num_leaves": 64, "min_data_in_leaf": 8, **_BAGGED,
+        "learning_rate": 0.06, "num_leaves": 64, "min_data_in_leaf": 8, **_BAGGED, "feature_fraction": 0.5,
     }),
     _e("linear", "linear", 1, BALANCED),
     _e("xgboost", "xgboost", 3, MIDDLE, SMALL, classes=FEW, **_STEADY, model={
@@ -120,8 +120,11 @@ PORTFOLIO: tuple[Entry, ...] = (
     _e("network_noisy", "network", 3, MIDDLE, (0, 2_999), classes=FEW, model={
         "dropout": 0.3, "weight_decay": 0.2, "learning_rate": 0.03,
     }),
-    _e("random_forest", "random_forest", 1, MIDDLE, SMALL, CLASSES, FEW, trees=30, final=100, step=10, model={
-        "max_features": "sqrt", **_BOUND,
+    _e("extra_trees_smooth", "extra_trees", 2, MIDDLE, SMALL, CLASSES, FEW, trees=60, final=120, step=20, model={
+        "max_features": 0.5, "min_samples_leaf": 6,
+    }),
+    _e("random_forest", "random_forest", 1, MIDDLE, SMALL, CLASSES, FEW, trees=40, final=100, step=20, model={
+        "max_features": "sqrt", "min_samples_leaf": 5,
     }),
     _e("random_forest", "random_forest", 1, MIDDLE, SMALL, ("regression",), trees=30, final=100, step=10,
        model={"max_features": 0.5, **_BOUND}),

@@ -56,6 +56,7 @@ class Prepared:
     batch: dict[str, Array]
     rows: Array
     score: Score
+    groups: Array | None = None
     notes: tuple[str, ...] = field(default=())
 
 
@@ -85,7 +86,7 @@ def prepare(batch: Batch, request: Request, *, most_rows: int) -> Prepared:
     found = _codes_alone(found)
     problem, view = _problem(truth, found, fold, weights, score, request)
     notes = (*truth.notes, *note, *found.notes)
-    return Prepared(problem, found.encoder, view, kept, truth.rows, score, notes)
+    return Prepared(problem, found.encoder, view, kept, truth.rows, score, groups, notes)
 
 
 def _codes_alone(found: features.FittedFeatures) -> features.FittedFeatures:
@@ -120,7 +121,6 @@ def _problem(
         return views[0]
 
     y, shift, scale = (truth.y, 0.0, 1.0) if truth.classes else standard(truth.y, weights)
-    codes = found.encoder.codes
     problem = Problem(
         truth=truth,
         x=np.ascontiguousarray(found.X),
@@ -130,7 +130,6 @@ def _problem(
         score=score,
         engine=Local(request.threads),
         make_dense=lambda: run_part(view(), found.X, probabilities=True),
-        categories=tuple(codes.get(j, 0) for j in range(found.X.shape[1])),
         shift=shift,
         scale=scale,
     )

@@ -29,7 +29,6 @@ class Problem:
     x: (n, d) float32, the encoder's features, NaN missing. make_dense: makes the (n, e) float32 dense view.
     y: (n,) int64 codes of classes, or float64 values standardised by `shift` and `scale`.
     fold: (n,) number of the fold in which a row is held out, -1 for never. weights: (n,) float64 or None.
-    categories: for each feature the number of codes where it holds codes of a category, else 0.
     """
 
     truth: Truth
@@ -40,7 +39,6 @@ class Problem:
     score: Loss
     engine: Local
     make_dense: Callable[[], Array]
-    categories: tuple[int, ...] = ()
     shift: float = 0.0
     scale: float = 1.0
     memo: dict[str, Any] = field(default_factory=dict)

@@ -72,15 +72,13 @@ def fit(
 
 
 def _dataset(problem: Problem) -> Any:
-    """All rows, binned once; each fold takes its rows of it."""
+    """All rows, binned once; each fold takes its rows of it.
+
+    Codes of categories are numbers here: they are in the order of the target, and splitting them into sets was
+    worse (log-loss on adult 0.2782 against 0.2765).
+    """
     lgb = need("lightgbm")
-    return lgb.Dataset(
-        problem.x,
-        problem.y,
-        weight=problem.weights,
-        categorical_feature=[j for j, size in enumerate(problem.categories) if size],
-        params=BINNING,
-    ).construct()
+    return lgb.Dataset(problem.x, problem.y, weight=problem.weights, params=BINNING).construct()
 
 
 def _parameters(problem: Problem, settings: Settings, seed: int) -> list[dict[str, Any]]:
