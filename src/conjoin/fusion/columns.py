@@ -15,6 +15,7 @@ from conjoin.fusion.logpool import default_floor, effective_rows, fit_exponents,
 from conjoin.fusion.packing import ask, members_of, names_of, number, text
 from conjoin.fusion.problems import ClassProblem, ValueProblem, finite_tensor, problem
 from conjoin.fusion.simplex import least_pinball_mixture, least_squares_mixture
+from conjoin.fusion.stacking import SHRINK
 from conjoin.fusion.threads import one_thread
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _per_class(rows: ClassProblem, floor: float, penalties: tuple[float, ...]) -
 
     logs = log_tensor(rows, floor)
     members, _, width = logs.shape
-    pool = fit_exponents(rows, logs, shrink=1.0).theta
+    pool = fit_exponents(rows, logs, shrink=SHRINK).theta
     start = np.concatenate([np.repeat(pool, width), np.zeros(width)])
     x, out = start, []
     for penalty in penalties:

@@ -20,7 +20,7 @@ from conjoin.fusion.affine import everybody, present
 from conjoin.fusion.logpool import default_floor, effective_rows, fit_exponents
 from conjoin.fusion.packing import ask, members_of, names_of, number, text
 from conjoin.fusion.problems import ClassProblem, ValueProblem, finite_tensor, problem
-from conjoin.fusion.stacking import pool_weights
+from conjoin.fusion.stacking import PROBABILITY_SCALE, SHRINK, pool_weights
 from conjoin.fusion.threads import one_thread
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 OF_CLASSES = ("entropy of the pool", "mean entropy of the members", "disagreement")
 OF_VALUES = ("pooled value", "log spread")
+LIGHTER = 0.1
+"""The penalty on what does not depend on the row, for probabilities, relative to that on the slopes."""
 LIMIT = 3.0
 """Standardised numbers are cut at plus and minus this."""
 _KINDS = ("probabilities", "values", "quantiles")
@@ -41,18 +43,20 @@ _KINDS = ("probabilities", "values", "quantiles")
 class Gate:
     """Weights w(x) = weights + slopes f(x), f the standardised numbers of the row, cut at 3.
 
-    Probabilities: p_k proportional to exp(sum_m w_m(x) log max(p_mk, floor)).
+    Probabilities: p_k proportional to exp(sum_m (w_m(x) log max(p_mk, floor) + extra_m p_mk)).
     Values: sum_m w_m(x) (v_m - pool) + pool, with pool = sum_m base_m v_m.
     Quantiles: the same, then sorted.
 
-    members: M names, sorted. base: (M,) weights of the pool that f is computed from. weights: (M,). slopes:
-    (M, F). centres, scales: (F,). columns: names of the batch's columns behind the numbers of the outputs.
+    members: M names, sorted. base: (M,) weights of the pool that f is computed from. weights, extra: (M,);
+    extra is 0 for values. slopes: (M, F). centres, scales: (F,). columns: names of the batch's columns, which
+    come after the numbers of the outputs.
     Where a member did not answer, the mean of those who did stands in for it.
     """
 
     members: tuple[str, ...]
     base: Array
     weights: Array
+    extra: Array
     slopes: Array
     centres: Array
     scales: Array
@@ -76,7 +80,8 @@ class Gate:
         w = self.weights[:, None] + self.slopes @ _cut(f).T
         if self.kind == "probabilities":
             logs = np.log(np.maximum(X, self.floor))
-            return laid.output(rules.softmax(np.einsum("mn,mnk->nk", w, logs)), answered)
+            scores = np.einsum("mn,mnk->nk", w, logs) + np.tensordot(self.extra, X, axes=1)
+            return laid.output(rules.softmax(scores), answered)
         pool = np.tensordot(self.base, X, axes=1)
         total = pool + np.einsum("mn,mnk->nk", w, X - pool)
         if self.kind == "quantiles":
@@ -100,6 +105,7 @@ class Gate:
         arrays = {
             "base": self.base,
             "weights": self.weights,
+            "extra": self.extra,
             "slopes": self.slopes,
             "centres": self.centres,
             "scales": self.scales,
@@ -125,6 +131,7 @@ class Gate:
             names,
             ask(arrays, "base", (len(names),)),
             ask(arrays, "weights", (len(names),)),
+            ask(arrays, "extra", (len(names),)),
             ask(arrays, "slopes", (len(names), width)),
             ask(arrays, "centres", (width,)),
             ask(arrays, "scales", (width,)),
@@ -167,23 +174,25 @@ def fit_gate(
     score: Score | None = None,
     seed: int = 0,
     batch: Batch | None = None,
-    penalty: float = 1000.0,
+    penalty: float | None = None,
     floor: float | None = None,
 ) -> Gate:
     """Weights that depend on the row, drawn to those of the pool.
 
     batch: its columns of numbers (up to 32) join what describes a row; the gate then needs them to answer and
-    has no ONNX form. penalty: times 1 / (2 n) the squared distance of weights and slopes from the pool.
+    has no ONNX form. penalty: times 1 / (2 n) the squared distance of the slopes from 0; a tenth of it (for
+    values all of it) weighs on the distance of the weights from the pool's; 3,000 by default, 10,000 for
+    values. For probabilities the pool is the log pool, and the probabilities themselves enter beside their
+    logarithms, as in `fit_stacking`.
     weights: (n,) of the rows. score and seed have no influence. Raises OutputsError and TruthError.
     """
     rows = problem(outputs, truth, weights)
     columns = () if batch is None else number_columns(batch)
-    if columns and batch is not None and len(batch[columns[0]]) != rows.stack.rows:
-        raise OutputsError("a gate on a batch needs every row answered, with a truth and a weight")
+    some = None if batch is None else {c: np.asarray(batch[c])[rows.at] for c in columns}
     with one_thread():
         if isinstance(rows, ClassProblem):
-            return _class_gate(rows, columns, batch, penalty, floor)
-        return _value_gate(rows, columns, batch, penalty)
+            return _class_gate(rows, columns, some, 3000.0 if penalty is None else penalty, floor)
+        return _value_gate(rows, columns, some, 10_000.0 if penalty is None else penalty)
 
 
 def number_columns(batch: Batch) -> tuple[str, ...]:
@@ -215,20 +224,26 @@ def _class_gate(
     least = default_floor(rows.stack.width) if floor is None else floor
     X = finite_tensor(rows.stack)
     logs = np.log(np.maximum(X, least))
-    base = fit_exponents(rows, logs, shrink=1.0).theta
+    base = fit_exponents(rows, logs, shrink=SHRINK).theta
     raw = numbers_of(X, base, "probabilities", least, columns, batch)
     f, centres, scales = _standard(raw, rows.shares)
-    F = np.concatenate([logs, *(logs * f[None, :, j, None] for j in range(f.shape[1]))])
+    F = np.concatenate(
+        [logs, PROBABILITY_SCALE * X, *(logs * f[None, :, j, None] for j in range(f.shape[1]))]
+    )
     centre = np.concatenate([base, np.zeros(len(F) - len(base))])
+    weighed = np.full(len(F), penalty)
+    weighed[: 2 * len(base)] *= LIGHTER
     found = loglinear.fit(
         loglinear.relative(F, rows.codes, rows.shares),
         centre=centre,
-        penalty=np.full(len(F), penalty / effective_rows(rows.shares)),
+        penalty=weighed / effective_rows(rows.shares),
         signed=True,
     )
-    w, slopes = _split(found.theta, len(base))
+    members = len(base)
+    w, extra = found.theta[:members], found.theta[members : 2 * members] * PROBABILITY_SCALE
     return Gate(
-        *(rows.stack.names, base, w, slopes, centres, scales, columns),
+        *(rows.stack.names, base, w, extra, _slopes(found.theta[2 * members :], members)),
+        *(centres, scales, columns),
         kind="probabilities",
         classes=rows.stack.classes,
         floor=least,
@@ -250,18 +265,20 @@ def _value_gate(rows: ValueProblem, columns: tuple[str, ...], batch: Batch | Non
     H, c = D @ D.T, D @ r
     scale = float(np.trace(H[: len(base), : len(base)])) / len(base)
     inside = H + (scale * penalty / effective_rows(rows.shares) + 1e-12 * scale + 1e-300) * np.eye(len(H))
-    w, slopes = _split(np.linalg.solve(inside, c), len(base))
+    found = np.linalg.solve(inside, c)
+    members = len(base)
     return Gate(
-        *(rows.stack.names, base, w, slopes, centres, scales, columns),
+        *(rows.stack.names, base, found[:members], np.zeros(members), _slopes(found[members:], members)),
+        *(centres, scales, columns),
         kind=rows.stack.kind,
         classes=(),
         floor=floor,
     )
 
 
-def _split(theta: Array, members: int) -> tuple[Array, Array]:
-    """Weights (M,) and slopes (M, F)."""
-    return theta[:members], theta[members:].reshape(-1, members).T
+def _slopes(theta: Array, members: int) -> Array:
+    """(M, F) of numbers laid out feature by feature."""
+    return theta.reshape(-1, members).T
 
 
 class _Nodes:
@@ -276,7 +293,8 @@ class _Nodes:
             logs = rules.emit_logs(g, x, gate.floor)
             pool = g.op("Softmax", rules.emit_total(g, logs, gate.base), axis=1)
             w = self._weights(self._of_classes(x, logs, pool))
-            return g.cast(g.op("Softmax", self._sum(g.op("Mul", logs, w), 1), axis=1), 1)
+            scores = g.op("Add", self._sum(g.op("Mul", logs, w), 1), rules.emit_total(g, x, gate.extra))
+            return g.cast(g.op("Softmax", scores, axis=1), 1)
         pool = rules.emit_total(g, x, gate.base)
         w = self._weights(self._of_values(x, pool))
         away = g.op("Sub", x, g.op("Unsqueeze", pool, self._axis(1)))

@@ -167,9 +167,6 @@ def _intercepts(features: Features, p: Array, pull: Array) -> tuple[Array, Array
     q[np.arange(n), features.codes] = 1 - p.sum(axis=1)
     scaled = q * features.shares[:, None]
     Hb = np.diag(scaled.sum(axis=0)) - scaled.T @ q
-    mixed = np.zeros((len(pull), width))
-    weighted = p * features.shares[:, None]
-    for k in range(width):
-        here = features.others == k
-        mixed[:, k] = (features.Z * (weighted * here)).sum(axis=(1, 2))
+    weighted, where = p * features.shares[:, None], features.others.reshape(-1)
+    mixed = np.array([np.bincount(where, (Z * weighted).reshape(-1), width) for Z in features.Z])
     return (slope * features.shares[:, None]).sum(axis=0), Hb, mixed - pull @ q

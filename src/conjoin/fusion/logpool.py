@@ -122,25 +122,47 @@ def fit_log_pool(
     score: Score | None = None,
     seed: int = 0,
     floor: float | None = None,
-    shrink: float = 1.0,
+    shrink: float = 3.0,
+    least_share: float = 0.07,
 ) -> LogPool:
     """Exponents with the least log-loss (Heskes 1998; Genest and Zidek 1986), drawn to equal weights.
 
     The exponents are not negative and their sum is free, so the pool sharpens or blunts as the rows say (a
     temperature is inside). Minimised: mean log-loss + shrink / (2 n) M sum_m (w_m - 1/M)^2, convex, by Newton
-    steps; n is the effective number of rows. floor: of probabilities before the logarithm (a member's 0 must
-    not be a veto), 0.001 by default, less for more than twenty classes. weights: (n,) of the rows. score and
-    seed have no influence. Raises OutputsError and TruthError.
+    steps; n is the effective number of rows. Then the member with the smallest exponent is left out and the
+    rest are refitted, until none has less than least_share of the sum: fewer members, and better on new rows
+    (0 leaves nobody out). floor: of probabilities before the logarithm (a member's 0 must not be a veto),
+    0.001 by default, less for more than twenty classes. weights: (n,) of the rows. score and seed have no
+    influence. Raises OutputsError and TruthError.
     """
     rows = class_problem(outputs, truth, weights)
     least = default_floor(rows.stack.width) if floor is None else floor
     if not 0 < least < 1:
         raise OutputsError(f"floor must lie in (0, 1), not {least}")
     with one_thread():
-        found = fit_exponents(rows, log_tensor(rows, least), shrink=shrink)
-    theta = found.theta if found.theta.any() else np.full(len(found.theta), 1e-9)
+        theta, loss = _pruned(rows, log_tensor(rows, least), shrink, least_share)
     named = dict(zip(rows.stack.names, theta.tolist(), strict=True))
-    return LogPool(named, rows.stack.classes, least, found.loss)
+    return LogPool(named, rows.stack.classes, least, loss)
+
+
+def _pruned(rows: ClassProblem, logs: Array, shrink: float, least_share: float) -> tuple[Array, float]:
+    """Exponents of all members, 0 for those left out, and the loss."""
+    kept = np.arange(len(logs))
+    while True:
+        found = fit_exponents(rows, logs if len(kept) == len(logs) else logs[kept], shrink=shrink)
+        theta, total = found.theta, float(found.theta.sum())
+        if total <= 0:
+            theta, total = np.full(len(kept), 1e-9), 1e-9 * len(kept)
+        small = theta < least_share * total
+        if len(kept) == 1 or not small.any():
+            full = np.zeros(len(logs))
+            full[kept] = theta
+            return full, found.loss
+        gone = theta <= 0
+        order = np.argsort(theta, kind="stable")
+        gone[order[: max(1, int(small.sum()) // 4)]] = True
+        gone[order[-1]] = False
+        kept = kept[~gone]
 
 
 def log_tensor(rows: ClassProblem, floor: float) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +20,13 @@ class ClassProblem:
     """Rows with a true class. Where a member did not answer, the mean of those who did stands in.
 
     stack: M members, n rows, all answered. codes: (n,) true classes. shares: (n,) weights of rows, sum 1.
+    at: (n,) where these rows are in the outputs given.
     """
 
     stack: Stack
     codes: Array
     shares: Array
+    at: Array
 
     def of_truth(self) -> Array:
         """(M, n): the probability that each member gave to the true class, at least 1e-15."""
@@ -40,7 +42,11 @@ class ClassProblem:
     def rows(self, at: Array) -> ClassProblem:
         """The same problem on some rows."""
         shares = self.shares[at]
-        return ClassProblem(_rows(self.stack, at), self.codes[at], shares / shares.sum())
+        return ClassProblem(_rows(self.stack, at), self.codes[at], shares / shares.sum(), self.at[at])
+
+    def only(self, names: Sequence[str]) -> ClassProblem:
+        """The same problem with some of the members."""
+        return replace(self, stack=self.stack.only(names))
 
     @property
     def truth(self) -> Labels:
@@ -53,11 +59,13 @@ class ValueProblem:
     """Rows with true numbers. Where a member did not answer, the mean of those who did stands in.
 
     stack: M members, n rows, all answered. target: (n, H); H is 1 for quantiles. shares: (n,), sum 1.
+    at: (n,) where these rows are in the outputs given.
     """
 
     stack: Stack
     target: Array
     shares: Array
+    at: Array
 
     def residuals(self) -> Array:
         """(M, n * C): answer - truth, each row scaled by the root of its share of the weight."""
@@ -72,7 +80,11 @@ class ValueProblem:
     def rows(self, at: Array) -> ValueProblem:
         """The same problem on some rows."""
         shares = self.shares[at]
-        return ValueProblem(_rows(self.stack, at), self.target[at], shares / shares.sum())
+        return ValueProblem(_rows(self.stack, at), self.target[at], shares / shares.sum(), self.at[at])
+
+    def only(self, names: Sequence[str]) -> ValueProblem:
+        """The same problem with some of the members."""
+        return replace(self, stack=self.stack.only(names))
 
     @property
     def truth(self) -> Values:
@@ -101,7 +113,7 @@ def class_problem(outputs: Mapping[str, Any], truth: Any, weights: Any = None) -
         raise OutputsError(f"a truth of labels fits probabilities, not {laid.kind}")
     codes = _codes(labels, laid.classes)
     laid, keep, shares = _kept(laid, labels.answered & (codes >= 0), weights)
-    return ClassProblem(laid, codes if keep is None else codes[keep], shares)
+    return ClassProblem(laid, codes[keep], shares, keep)
 
 
 def value_problem(outputs: Mapping[str, Any], truth: Any, weights: Any = None) -> ValueProblem:
@@ -119,7 +131,7 @@ def value_problem(outputs: Mapping[str, Any], truth: Any, weights: Any = None) -
     if bool(np.isinf(target[values.answered]).any()):
         raise TruthError("the truth holds infinities; remove those rows or give a finite number")
     laid, keep, shares = _kept(laid, values.answered & finite, weights)
-    return ValueProblem(laid, target if keep is None else target[keep], shares)
+    return ValueProblem(laid, target[keep], shares, keep)
 
 
 def _codes(labels: Labels, classes: tuple[str, ...]) -> Array:
@@ -128,7 +140,7 @@ def _codes(labels: Labels, classes: tuple[str, ...]) -> Array:
     return np.asarray(table[labels.codes])
 
 
-def _kept(laid: Stack, known: Array, weights: Any) -> tuple[Stack, Array | None, Array]:
+def _kept(laid: Stack, known: Array, weights: Any) -> tuple[Stack, Array, Array]:
     mass = None if weights is None else checked_weights(weights, laid.rows)
     keep = known if mass is None else known & (mass > 0)
     if not laid.complete:
@@ -138,7 +150,7 @@ def _kept(laid: Stack, known: Array, weights: Any) -> tuple[Stack, Array | None,
             f"of {laid.rows} rows none has a truth, a weight and an answer: there is nothing to fit to"
         )
     if keep.all():
-        return _filled(laid), None, row_shares(mass, laid.rows)
+        return _filled(laid), np.arange(laid.rows), row_shares(mass, laid.rows)
     at = np.flatnonzero(keep)
     return _filled(_rows(laid, at)), at, row_shares(None if mass is None else mass[at], len(at))
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CLASS_PENALTIES = (10.0, 30.0, 100.0, 300.0)
 VALUE_PENALTIES = (30.0, 100.0, 300.0, 1000.0)
+SHRINK = 3.0
+"""How strongly the log pool that a richer model is drawn to is itself drawn to equal weights."""
 PROBABILITY_SCALE = 5.0
 """Probabilities enter times this, so that a penalty weighs on them as on their logarithms."""
 
@@ -128,7 +130,7 @@ def _class_stacking(rows: ClassProblem, floor: float, penalties: tuple[float, ..
     """A fit for each penalty."""
     tensor = finite_tensor(rows.stack)
     logs = np.log(np.maximum(tensor, floor))
-    pool = fit_exponents(rows, logs, shrink=1.0).theta
+    pool = fit_exponents(rows, logs, shrink=SHRINK).theta
     features = loglinear.relative(np.concatenate([logs, PROBABILITY_SCALE * tensor]), rows.codes, rows.shares)
     centre = np.concatenate([pool, np.zeros(len(pool))])
     n, start, out = effective_rows(rows.shares), centre, []
