@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,10 +24,35 @@ from conjoin.train.run import Tried
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the ensemble may cost: CPU seconds of one row, bytes."""
+    """What the members together may cost: CPU seconds of one row, bytes.
+
+    asked: somebody asked for it, so that it is an error where no member keeps it.
+    """
 
     latency: float | None = None
     size: int | None = None
+    asked: bool = True
+
+    def within(self, costs: Mapping[str, Cost]) -> Limits:
+        """These limits, without those that nobody asked for and that every member breaks."""
+        if self.asked:
+            return self
+        known = costs.values()
+        quick = any((c.cpu_seconds_per_row or 0) <= (self.latency or math.inf) for c in known)
+        small = any((c.bytes or 0) <= (self.size or math.inf) for c in known)
+        return Limits(self.latency if quick else None, self.size if small else None, asked=False)
+
+
+PRESET_LIMITS = {
+    "fast": Limits(3e-4, 5_000_000, asked=False),
+    "balanced": Limits(7e-4, 15_000_000, asked=False),
+    "best": Limits(None, None, asked=False),
+}
+"""What the members together may cost where the caller did not say."""
+STOPPED = 5.0
+"""Seconds that an interrupted run has for the choice of the fuser."""
+CHOOSING = 0.6
+"""The share of the time left that the choice may take; the rest is for fitting the winner and for packing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +81,7 @@ def finish(
     problem = prepared.problem
     outputs = {t.entry.name: problem.output(t.fitted.answers[problem.scored]) for t in tried}
     costs = {t.entry.name: _cost(prepared, t) for t in tried}
+    limits = limits.within(costs)
     fused = fuse(
         outputs,
         problem.scored_truth,
@@ -63,12 +91,18 @@ def finish(
         costs=costs,
         limits=(limits.latency, limits.size),
         seed=seed,
-        deadline=clock.deadline,
+        deadline=_choose_until(clock),
         repeat=repeat,
     )
     kept = {t.entry.name: t for t in tried if t.entry.name in fused.members}
     members = {n: _member(prepared, t, costs[n]) for n, t in kept.items()}
     return Finished(Ensemble(members, fused.fuser), tried, costs, fused)
+
+
+def _choose_until(clock: Clock) -> float:
+    """When the choice should end: a stopped run still gets a few seconds for it."""
+    left = max(0.0, clock.deadline - time.monotonic())
+    return time.monotonic() + CHOOSING * (min(left, STOPPED) if clock.stopped.is_set() else left)
 
 
 def _features(prepared: Prepared, tried: Tried) -> Array:

@@ -19,7 +19,7 @@ from conjoin.errors import FileError, InputError, StoppedError, need
 from conjoin.scores import Score
 from conjoin.tables import batch_of
 from conjoin.train.budget import Clock, Memory
-from conjoin.train.finish import Finished, Limits, finish, provenance_of
+from conjoin.train.finish import PRESET_LIMITS, Finished, Limits, finish, provenance_of
 from conjoin.train.journal import Journal
 from conjoin.train.plan import Plan, fingerprint, plan_of
 from conjoin.train.portfolio import PRESETS, entries
@@ -96,7 +96,9 @@ def fit(
         threads=threads,
     )
     wanted = None if members is None else ((members,) if isinstance(members, str) else tuple(members))
-    how = _How(time_limit, preset, wanted, Limits(max_latency, max_size), name, work, resume, progress)
+    how = _How(
+        time_limit, preset, wanted, _limits(preset, max_latency, max_size), name, work, resume, progress
+    )
     _check(how, threads)
     with _one_thread_each(), _interruptible(how.clock):
         batch = batch_of(data)
@@ -127,6 +129,13 @@ class _How:
     def tell(self, stage: Any, message: str) -> None:
         """An event without numbers."""
         self.progress(Event(stage, message, seconds_left=self.clock.left()))
+
+
+def _limits(preset: str, latency: float | None, size: int | None) -> Limits:
+    """The caller's limits, or those of the preset."""
+    if latency is None and size is None:
+        return PRESET_LIMITS.get(preset, Limits(asked=False))
+    return Limits(latency, size)
 
 
 def _check(how: _How, threads: int) -> None:
@@ -171,7 +180,8 @@ def _members(
                 lost.append(str(error))
 
     done = {} if journal is None else journal.load()
-    back = min(0.25 * how.time_limit, 1.0 + 0.1 * how.time_limit)
+    cells = len(prepared.problem) * max(1.0, prepared.problem.width / 4)
+    back = min(0.25 * how.time_limit, 1.0 + 2e-4 * min(cells, 50_000))
     clock = how.clock.before(back)
     course = Course(prepared.problem, clock, memory, request.seed, how.progress, done, keep)
     tried, notes = run(course, entries(prepared.problem, how.preset, how.members))

@@ -15,6 +15,8 @@ from conjoin.train.learners import LEARNERS
 from conjoin.train.problem import Problem
 
 PRESETS = ("fast", "balanced", "best")
+TREES = {"fast": 600, "balanced": 1_500, "best": 6_000}
+"""Trees of a boosted member, at most: they are what one row costs."""
 FAST, BALANCED, BEST = {"fast"}, {"fast", "balanced", "best"}, {"best"}
 MIDDLE = {"balanced", "best"}
 SMALL, LARGE = (0, 9_999), (10_000, 10**9)
@@ -120,9 +122,8 @@ PORTFOLIO: tuple[Entry, ...] = (
     _e("network_noisy", "network", 3, MIDDLE, (0, 2_999), classes=FEW, model={
         "dropout": 0.3, "weight_decay": 0.2, "learning_rate": 0.03,
     }),
-    _e("extra_trees_smooth", "extra_trees", 2, MIDDLE, SMALL, CLASSES, FEW, trees=60, final=120, step=20, model={
-        "max_features": 0.5, "min_samples_leaf": 6,
-    }),
+    _e("extra_trees_smooth", "extra_trees", 2, MIDDLE, SMALL, CLASSES, FEW, trees=60, final=120, step=20,
+       model={"max_features": 0.5, "min_samples_leaf": 6}),
     _e("random_forest", "random_forest", 1, MIDDLE, SMALL, CLASSES, FEW, trees=40, final=100, step=20, model={
         "max_features": "sqrt", "min_samples_leaf": 5,
     }),
@@ -171,8 +172,10 @@ def entries(problem: Problem, preset: str, members: tuple[str, ...] | None) -> l
         and problem.task in LEARNERS[e.learner].tasks
     ]  # fmt: skip
     if wanted is not None:
-        return [e for e in fitting if e.name in wanted or e.learner in wanted - NAMES]
-    return [e for e in fitting if preset in e.presets]
+        chosen = [e for e in fitting if e.name in wanted or e.learner in wanted - NAMES]
+    else:
+        chosen = [e for e in fitting if preset in e.presets]
+    return [replace(e, settings={**e.settings, "most_trees": TREES[preset]}) for e in chosen]
 
 
 NAMES = {e.name for e in PORTFOLIO}

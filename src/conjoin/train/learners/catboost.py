@@ -10,7 +10,7 @@ import numpy as np
 from conjoin.errors import need
 from conjoin.outputs import Array
 from conjoin.train.budget import Clock
-from conjoin.train.learners.base import Fitted, OutOfTimeError, Settings, in_units, pooled
+from conjoin.train.learners.base import Fitted, OutOfTimeError, Settings, bagged, in_units, pooled
 from conjoin.train.problem import Problem
 
 LOSSES = {"binary": "Logloss", "multiclass": "MultiClass", "regression": "RMSE", "quantile": "MultiQuantile"}
@@ -50,7 +50,13 @@ def fit(
         problem, [_held_out(problem, m, s, best) for (m, _), s in zip(found, problem.splits, strict=True)]
     )
     parts = [catboost_trees(m, rounds=best, scale=problem.scale, shift=problem.shift) for m, _ in found]
-    return Fitted(Trees.mean(parts), answers, {"rounds": best})
+    return Fitted(Trees.mean(parts[: _kept(problem, best, settings)]), answers, {"rounds": best})
+
+
+def _kept(problem: Problem, rounds: int, settings: Settings) -> int:
+    """Trees have vectors of leaves: a round is one tree, whatever the number of classes."""
+    each = max(1, rounds // problem.width) if problem.task in ("multiclass", "quantile") else rounds
+    return bagged(problem, each, settings)
 
 
 def _fold(

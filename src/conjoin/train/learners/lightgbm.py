@@ -74,8 +74,8 @@ def fit(
 def _dataset(problem: Problem) -> Any:
     """All rows, binned once; each fold takes its rows of it.
 
-    Codes of categories are numbers here: they are in the order of the target, and splitting them into sets was
-    worse (log-loss on adult 0.2782 against 0.2765).
+    Codes of categories are numbers here: they are in the order of the target, and splitting them into sets
+    was worse (log-loss on adult 0.2782 against 0.2765).
     """
     lgb = need("lightgbm")
     return lgb.Dataset(problem.x, problem.y, weight=problem.weights, params=BINNING).construct()
