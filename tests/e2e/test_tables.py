@@ -17,7 +17,7 @@ from conjoin.cli import run
 from conjoin.tables import conform, read_table
 
 TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
-LIMIT = 6
+LIMIT = 4
 
 
 def split(name, folder):
