@@ -47,6 +47,13 @@ def test_a_reader_that_goes_away_is_no_error(pair):
         assert process.stderr.read() == ""
 
 
+def test_a_terminal_that_lacks_signs(pair):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    done = subprocess.run([*CONJOIN, "info", pair], capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"first" in done.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_fit_leaves_a_bundle_and_can_go_on(make_loans, tmp_path, number):
     table = make_loans(tmp_path / "loans.csv", rows=400)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import os
 import signal
 import sys
@@ -105,6 +106,9 @@ def _common(
 
 def main() -> None:
     """The command `conjoin`: runs the verb on the command line and exits with its status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a sign shows another one
     status = run(sys.argv[1:])
     if status == StoppedError.exit_status:  # threads may still be deep in a library: nothing is torn down
         sys.stdout.flush()
