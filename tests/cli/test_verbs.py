@@ -220,3 +220,10 @@ def test_examples_of_the_help_fit_80_columns(verb):
     examples = [line for line in lines if line.strip().startswith("conjoin ")]
     assert examples
     assert all(len(line) < 78 and line.split()[1] == verb for line in examples)
+
+
+def test_info_plots_loss_against_cost(command, trained, tmp_path):
+    pytest.importorskip("altair")
+    assert command("info", trained, "--plot", tmp_path / "p.json").status == 0
+    assert "linear" in (tmp_path / "p.json").read_text()
+    assert command("info", trained, "--plot", tmp_path / "p.json").status == 3

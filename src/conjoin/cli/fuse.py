@@ -60,7 +60,8 @@ def fuse(
     surely better than the simple ones; without it, auto is the mean. Methods that need no truth: mean,
     linear_pool (with --weights), log_pool, median, trimmed_mean, vote, product, maximum, minimum,
     weighted_sum. Methods that learn from it: linear_pool, log_pool, greedy_selection, stacking, nnls,
-    class_weights, network, gate, best_single, inverse_error.
+    class_weights, network, gate, best_single, inverse_error; and choice, which is auto, but with an honest
+    score of the choosing itself (five times the work).
 
     [bold]Examples[/]
 

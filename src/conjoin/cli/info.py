@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli.options import Bundle, Json
+from conjoin.cli.options import Bundle, Force, Json
 from conjoin.cli.show import console, facts, print_json, say
 
 MOST_COLUMNS = 30
@@ -19,6 +20,13 @@ def info(
     check: Annotated[
         bool, typer.Option("--check", metavar=" ", help="Also load it: verify every digest and part.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Plot loss against cost, members and Pareto front: .svg, .png, .html, .json."
+        ),
+    ] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Show what is inside a bundle, what it costs and what it needs.
@@ -30,6 +38,8 @@ def info(
       conjoin info loans.conjoin
 
       conjoin info loans.conjoin --json | jq .columns
+
+      conjoin info loans.conjoin --plot pareto.svg
     """
     from conjoin.bundle import load
 
@@ -44,6 +54,8 @@ def info(
         if check:
             load(bundle)
             found["checked"] = True
+    if plot is not None:
+        _plot(found, plot, force)
     if json:
         print_json(found)
     else:
@@ -55,6 +67,14 @@ def _of_onnx(path: Any) -> dict[str, Any]:
     from conjoin.bundle.write import document_card
 
     return {**document_card(load(path).card, {}), "bytes": path.stat().st_size, "members": [], "fuser": None}
+
+
+def _plot(found: Mapping[str, Any], path: Path, force: bool) -> None:
+    from conjoin.bundle.place import check_file
+    from conjoin.report.plots import pareto
+
+    check_file(path, force=force)
+    pareto(found.get("scores") or [], path)
 
 
 def _print(path: str, found: Mapping[str, Any]) -> None:

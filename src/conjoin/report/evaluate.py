@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -74,11 +74,15 @@ def evaluate(
     }
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Answer:
     """What one of the leaderboard answered, and what it costs."""
 
-    def __init__(self, name: str, role: str, output: Output, seconds: float | None, size: int | None) -> None:
-        self.name, self.role, self.output, self.seconds, self.bytes = name, role, output, seconds, size
+    name: str
+    role: str
+    output: Output
+    seconds: float | None
+    bytes: int | None
 
 
 def _answers(member: Member[Any], batch: Batch) -> list[_Answer]:
