@@ -77,7 +77,7 @@ def _fitted(found: Aligned, truth: Output, how: How, score: Score) -> tuple[Outp
     fuser = fit(found.outputs, truth, score=score, seed=how.seed)
     rows = np.random.default_rng(how.seed).permutation(len(truth))
     parts = [p for p in np.array_split(rows, FOLDS) if len(p)]
-    fused = shown = fuser(found.outputs)
+    fused = shown = _call(fuser, found.outputs)
     if len(parts) > 1:
         shown = concat([_unseen(found, truth, how, score, p) for p in parts])
         shown = shown.take(np.argsort(np.concatenate(parts)))
@@ -90,7 +90,12 @@ def _unseen(found: Aligned, truth: Output, how: How, score: Score, part: Array) 
     rest = np.setdiff1d(np.arange(len(truth)), part)
     outputs = {n: o.take(rest) for n, o in found.outputs.items()}
     fuser = FIT_FUSERS[how.method](outputs, truth.take(rest), score=score, seed=how.seed)
-    return cast("Output", fuser({n: o.take(part) for n, o in found.outputs.items()}))
+    return _call(fuser, {n: o.take(part) for n, o in found.outputs.items()})
+
+
+def _call(fuser: Any, outputs: Mapping[str, Output]) -> Output:
+    """Ask a fitted fuser; one that left members out is given only those that it knows."""
+    return cast("Output", fuser({n: outputs[n] for n in fuser.members}))
 
 
 def _chosen(found: Aligned, truth: Output, how: How, score: Score) -> tuple[Output, dict[str, Any]]:
