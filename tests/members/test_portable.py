@@ -16,6 +16,7 @@ from conjoin.contracts import Card, Column, Cost, ExportableMember, Member, Stor
 from conjoin.errors import BundleError, ColumnError, NotExportableError
 from conjoin.graph.linear import Linear
 from conjoin.graph.trees import Nodes, Trees
+from conjoin.members import wrap
 from conjoin.members.compiled import compiled, export_model
 from conjoin.members.portable import Portable, bytes_of, card_from_json, card_to_json, portable
 from conjoin.outputs import Probabilities, Quantiles, Values
@@ -186,6 +187,18 @@ def test_exported_model_speaks_for_itself() -> None:
         assert [c["name"] for c in said["columns"]] == [c.name for c in COLUMNS]
         if member.card.classes:
             assert found["label"].tolist() == expected.labels().names().tolist()
+
+
+def test_columns_named_like_outputs() -> None:
+    columns = tuple(Column(n, "number") for n in ("label", "probabilities", "probabilities_"))
+    model = Linear(RNG.normal(size=(3, 1)).astype(np.float32), np.zeros(1, np.float32), "sigmoid")
+    member = portable(Card("m", "probabilities", classes=("no", "yes")), Plain(columns), model)
+    exported = export_model(member)
+    assert [o.name for o in exported.graph.output] == ["probabilities__", "label_"]
+    rows = {c.name: RNG.normal(size=4) for c in columns}
+    again = wrap(exported)
+    assert again.card.classes == ("no", "yes")
+    np.testing.assert_allclose(again.predict(rows).values, member.predict(rows).values, atol=1e-6)
 
 
 def test_kinds_without_an_onnx_form() -> None:

@@ -94,19 +94,25 @@ def export_model(member: Emitter) -> Any:
     """The member as a ModelProto that runs anywhere onnxruntime runs.
 
     Outputs: `probabilities` (n, K) float and `label` (n,) string, or `values` (n, 1) double, or `quantiles`
-    (n, Q) double. Inputs: one (n, 1) tensor per column. The model's metadata holds `name`, `kind`, `columns`,
-    `classes`, `levels` and `rows_at_once` (more would take much memory) as JSON. Raises NotExportableError.
+    (n, Q) double; where a column has that name already, the output's ends with an underscore. Inputs: one
+    (n, 1) tensor per column. The model's metadata holds `name`, `kind`, and as JSON `columns`, `classes`,
+    `levels`, `outputs` (what -> the output's name) and `rows_at_once` (more would take much memory).
+    Raises NotExportableError.
     """
     card = member.card
     if card.kind not in ELEMENT:
         raise NotExportableError(f"{card.name!r} answers {card.kind}, which has no ONNX form")
     graph = Graph()
     tensor = member.emit(graph)
-    graph.output(card.kind, tensor, ELEMENT[card.kind])
+    given = [(card.kind, tensor, ELEMENT[card.kind])]
     if card.kind == "probabilities":
         names = graph.const(np.array(card.classes, dtype=object))
         best = graph.op("ArgMax", tensor, axis=1, keepdims=0)
-        graph.output("label", graph.op("Gather", names, best, axis=0), STRING)
+        given.append(("label", graph.op("Gather", names, best, axis=0), STRING))
+    taken = {c.name for c in graph.columns}
+    outputs = {what: _free(what, taken) for what, _, _ in given}
+    for what, found, element in given:
+        graph.output(outputs[what], found, element)
     return graph.build(
         {
             "name": card.name,
@@ -116,9 +122,16 @@ def export_model(member: Emitter) -> Any:
             ),
             "classes": json.dumps(list(card.classes)),
             "levels": json.dumps(list(card.levels)),
+            "outputs": json.dumps(outputs),
             "rows_at_once": json.dumps(graph.rows_at_once),
         }
     )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _wrap(array: Array, card: Card) -> Output:

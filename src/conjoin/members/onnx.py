@@ -218,12 +218,11 @@ def _metadata(proto: Any) -> dict[str, Any]:
     try:
         if "classes" in said:
             found["classes"] = [str(c) for c in json.loads(said["classes"])]
-        if {"kind", "columns", "name"} <= said.keys() and said["kind"] in {
-            o.name for o in proto.graph.output
-        }:
+        output = json.loads(said.get("outputs", "{}")).get(said.get("kind"), said.get("kind"))
+        if {"kind", "columns", "name"} <= said.keys() and output in {o.name for o in proto.graph.output}:
             columns = json.loads(said["columns"])
             found["columns"] = tuple(Column(c["name"], c["type"], tuple(c["shape"])) for c in columns)
-            found |= {"kind": said["kind"], "output": said["kind"], "name": said["name"]}
+            found |= {"kind": said["kind"], "output": output, "name": said["name"]}
             if json.loads(said.get("levels", "[]")):
                 found["levels"] = tuple(json.loads(said["levels"]))
     except (ValueError, TypeError, KeyError) as error:
