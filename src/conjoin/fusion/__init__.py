@@ -21,6 +21,7 @@ from conjoin.fusion.calibrate import (
     fit_vector_scaling,
 )
 from conjoin.fusion.calibrators import Isotonic, Sigmoid, Temperature, VectorScaling
+from conjoin.fusion.choose import Candidate, Choice, choose, fit_choice
 from conjoin.fusion.columns import ColumnWeights, fit_class_weights
 from conjoin.fusion.gate import Gate, fit_gate
 from conjoin.fusion.greedy import fit_greedy_selection
@@ -82,6 +83,7 @@ FIT_FUSERS: dict[str, FitFuser] = {
     "stacking": fit_stacking,
     "gate": fit_gate,
     "network": fit_network_fuser,
+    "choice": fit_choice,
 }
 """Functions (outputs, truth, *, weights, score, seed) that fit a fuser, by name."""
 
@@ -119,6 +121,8 @@ __all__ = [
     "PARTS",
     "AffinePool",
     "Calibrated",
+    "Candidate",
+    "Choice",
     "ColumnWeights",
     "Gate",
     "Isotonic",
@@ -132,8 +136,10 @@ __all__ = [
     "Temperature",
     "VectorScaling",
     "calibrated",
+    "choose",
     "fit_best_single",
     "fit_beta",
+    "fit_choice",
     "fit_class_weights",
     "fit_gate",
     "fit_greedy_selection",

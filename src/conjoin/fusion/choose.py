@@ -28,7 +28,8 @@ from conjoin.fusion.contest import (
 )
 from conjoin.fusion.frugal import Subset
 from conjoin.fusion.greedy import fit_greedy_selection
-from conjoin.fusion.problems import ClassProblem, problem
+from conjoin.fusion.linear import fit_mean
+from conjoin.fusion.problems import problem
 from conjoin.fusion.threads import one_thread
 from conjoin.scores import Score, default_score
 
@@ -234,7 +235,7 @@ def _contest(
     shares = frugal.cost_shares(names, costs)
     kept = _needed(folds, best.contender, names)
     why = {n: "no weight in the fused model" for n in names if n not in kept}
-    if len(kept) > 1 and best.contender.name != "network":
+    if len(kept) > 1 and best.contender.name != "network" and not math.isnan(best.held.loss):
         start = best.held if kept == names else folds.held(best.contender, kept) or best.held
         kept, more = frugal.thinned(folds, best.contender, kept, start, shares, deadline)
         why |= more
@@ -260,13 +261,13 @@ def _rounds(
     table: list[Candidate] = []
     kind = folds.rows.stack.kind
     for contender in CONTENDERS[kind]:
-        reason = enters(contender, folds.rows, batch=bool(folds.batch))
+        reason = enters(contender, folds.rows, folds.score, batch=bool(folds.batch))
         if len(names) == 1 and best is not None:
             reason = "there is one member"
         if best is not None and deadline is not None and time.monotonic() > deadline:
             reason = "no time left"
         if reason is not None:
-            if not contender.batch:
+            if not (contender.batch or contender.decides):
                 table.append(_row(contender.name, None, None, None, folds, Cost(), reason))
             continue
         held = folds.held(contender)
@@ -286,8 +287,19 @@ def _rounds(
         if won:
             best = _Standing(contender, held)
     if best is None:
-        raise OutputsError("no fuser could be fitted to these outputs")
+        return _unseen(folds, names, costs, table)
     return best, table
+
+
+def _unseen(
+    folds: Folds, names: tuple[str, ...], costs: Mapping[str, Cost] | None, table: list[Candidate]
+) -> tuple[_Standing, list[Candidate]]:
+    """Too few rows to hold any out: the mean, untested."""
+    mean = Contender("mean", fit_mean, 0.0)
+    blank = np.zeros(len(folds.rows.shares))
+    held = Held(None, math.nan, np.array([math.nan]), blank, 0.0)
+    row = _row("mean", None, None, None, folds, frugal.total_cost(names, costs), "too few rows to test")
+    return _Standing(mean, held), [row if c.name == "mean" else c for c in table]
 
 
 def _needed(folds: Folds, contender: Contender, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -353,6 +365,3 @@ def fit_choice(
 ) -> Any:
     """The fuser of `choose`, alone, for where a fit function is expected."""
     return choose(outputs, truth, weights=weights, score=score, seed=seed, **more).fuser
-
-
-__all__ = ["Candidate", "Choice", "ClassProblem", "Subset", "choose", "fit_choice"]

@@ -15,6 +15,7 @@ from conjoin.errors import ConjoinError
 from conjoin.fusion.calibrate import Calibrated, fit_temperature
 from conjoin.fusion.calibrators import Calibrator
 from conjoin.fusion.columns import fit_class_weights
+from conjoin.fusion.decisions import fit_decided_log_pool
 from conjoin.fusion.folds import fold_numbers
 from conjoin.fusion.gate import fit_gate
 from conjoin.fusion.greedy import fit_greedy_selection
@@ -41,6 +42,7 @@ class Contender:
 
     A negative number: it takes over unless it is that much worse (for what is known to be better as a rule).
     least_rows: with fewer it does not take part. batch: it reads the batch, and takes part if there is one.
+    decides: it fits decisions, and takes part where the score looks at decisions alone.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Contender:
     needed: float
     least_rows: int = 0
     batch: bool = False
+    decides: bool = False
 
 
 def _calibrated_log_pool(outputs: Mapping[str, Dense], truth: Any, **more: Any) -> Calibrated:
@@ -74,6 +77,7 @@ CLASS_CONTENDERS = (
     Contender("gate, penalty 1000", partial(fit_gate, penalty=1000.0), 0.75),
     Contender("gate on the batch", fit_gate, 1.0, 500, batch=True),
     Contender("network", fit_network_fuser, 1.0, 1000),
+    Contender("log_pool, decisions", fit_decided_log_pool, 0.5, 100, decides=True),
 )
 """Ways to fuse probabilities, from simple to rich. The numbers were tuned on benchmarks/quality/fusion.py."""
 
@@ -234,21 +238,23 @@ def rows_of(batch: Batch | None, at: Array) -> dict[str, Any] | None:
 def folds_for(
     rows: Rows, score: Score, *, folds: int, seed: int, groups: Any = None, batch: Batch | None = None
 ) -> Folds:
-    """Stratified folds; three repeats below 300 rows, two below 1,000, else one.
+    """Stratified folds; three repeats below 200 rows, two below 1,000, else one.
 
     groups, batch: of these rows.
     """
     n = len(rows.shares)
     count = max(2, min(folds, n))
-    repeats = 3 if n < 300 else 2 if n < 1000 else 1
+    repeats = 3 if n < 200 else 2 if n < 1000 else 1
     strata = rows.codes if isinstance(rows, ClassProblem) else None
     numbers = [fold_numbers(n, count, seed + 7919 * r, strata=strata, groups=groups) for r in range(repeats)]
     return Folds(rows, np.array(numbers), score, batch, seed)
 
 
-def enters(contender: Contender, rows: Rows, *, batch: bool) -> str | None:
+def enters(contender: Contender, rows: Rows, score: Score, *, batch: bool) -> str | None:
     """Why a contender does not take part, or None."""
     n = len(rows.shares)
+    if contender.decides and not (score.decisions and score.name not in ("accuracy", "error", "f1_micro")):
+        return "for scores of decisions"
     if contender.batch and not batch:
         return "there is no batch"
     if n < contender.least_rows:

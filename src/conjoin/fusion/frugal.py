@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conjoin.contracts import Cost
+from conjoin.fusion import loglinear
 from conjoin.fusion.contest import Contender, Folds, Held, Rows
 from conjoin.fusion.linear import LinearPool, fit_linear_pool
-from conjoin.fusion.logpool import LogPool, fit_log_pool
-from conjoin.fusion.problems import ClassProblem
+from conjoin.fusion.logpool import LogPool, default_floor, fit_log_pool, log_tensor
+from conjoin.fusion.problems import ClassProblem, ValueProblem
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -83,24 +84,41 @@ def reference(rows: Rows) -> LogPool | LinearPool:
 def least_valuable(rows: Rows, names: Sequence[str], shares: Mapping[str, float]) -> str:
     """The member whose removal is estimated to cost the least loss for the share of the cost that it frees.
 
-    Members without weight in the reference pool come first (the dearest of them); of the others the one with
-    the smallest weight x spread about the pool, relative to its cost.
+    Members without weight in the reference pool come first, the dearest of them.
     """
     some = rows.only(names)
     pool = reference(some)
     idle = [n for n in names if pool.weights[n] <= 1e-9]
     if idle:
         return max(idle, key=lambda n: (shares[n], n))
-    X = some.stack.tensor()
-    if isinstance(pool, LogPool):
-        X = np.log(np.maximum(X, pool.floor))
-        X -= X.mean(axis=2, keepdims=True)
     w = np.array([pool.weights[n] for n in some.stack.names])
-    centre = np.tensordot(w / w.sum(), X, axes=1)
-    away = np.sqrt(((X - centre) ** 2).mean(axis=2) @ some.shares)
-    value = (w * away) ** 2
-    each = dict(zip(some.stack.names, value.tolist(), strict=True))
+    losses = _log_losses(some, w) if isinstance(some, ClassProblem) else _number_losses(some, w)
+    each = dict(zip(some.stack.names, losses.tolist(), strict=True))
     return min(names, key=lambda n: (each[n] / max(shares[n], 1e-12), n))
+
+
+def _log_losses(rows: ClassProblem, w: Array) -> Array:
+    """About how much the log-loss of the log pool rises without each member: w^2 / (2 (H^-1)_mm).
+
+    H is the curvature of the loss (the estimate is that of optimal brain surgeon, Hassibi and Stork 1993).
+    """
+    logs = log_tensor(rows, default_floor(rows.stack.width))
+    H = loglinear.curvature(loglinear.relative(logs, rows.codes, rows.shares), w)
+    H[np.diag_indices_from(H)] += 1e-6 * float(np.trace(H)) / len(H) + 1e-12
+    return np.asarray(w**2 / (2 * np.diag(np.linalg.inv(H))))
+
+
+def _number_losses(rows: ValueProblem, w: Array) -> Array:
+    """How much the loss of the linear pool rises without each member, the others' weights scaled to sum 1."""
+    X, levels = rows.stack.tensor(), np.array(rows.stack.levels)
+
+    def loss(weights: Array) -> float:
+        e = rows.target - np.tensordot(weights / weights.sum(), X, axes=1)
+        each = np.maximum(levels * e, (levels - 1) * e) if len(levels) else e**2
+        return float(rows.shares @ each.mean(axis=1))
+
+    without = [loss(np.where(np.arange(len(w)) == m, 0.0, w)) for m in range(len(w))]
+    return np.array(without) - min(loss(w), *without)
 
 
 def elimination_path(rows: Rows, names: Sequence[str], shares: Mapping[str, float]) -> list[tuple[str, ...]]:

@@ -98,6 +98,12 @@ def loss_at(features: Features, theta: Array) -> float:
     return _loss(features, theta, np.zeros(features.width))[0]
 
 
+def curvature(features: Features, theta: Array) -> Array:
+    """(f, f): the second derivative of the mean log-loss, without penalty, at these weights."""
+    _, p = _loss(features, theta, np.zeros(features.width))
+    return _derivatives(features, p)[1]
+
+
 def _cost(theta: Array, b: Array, centre: Array, penalty: Array, intercept_penalty: float | None) -> float:
     return float((penalty * (theta - centre) ** 2).sum() + (intercept_penalty or 0.0) * (b**2).sum()) / 2
 
