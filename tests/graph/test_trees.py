@@ -198,6 +198,16 @@ def test_mean_averages_sums(case: dict) -> None:
     assert Trees.mean(parts[:1]) is parts[0]
 
 
+def test_sets_that_parts_share_are_kept_once() -> None:
+    trees = random_trees(np.random.default_rng(12), sets=4, count=5)
+    joined = Trees.mean([trees, random_trees(np.random.default_rng(13), sets=3), trees])
+    x = rows(np.random.default_rng(14), joined)
+    assert len(joined.sets) == 7
+    np.testing.assert_allclose(run(joined, x), reference(joined, x), atol=1e-9)
+    parts = (trees, random_trees(np.random.default_rng(13), sets=3), trees)
+    np.testing.assert_allclose(run(joined, x), sum(reference(p, x) for p in parts) / 3, atol=1e-6)
+
+
 def test_mean_of_forests() -> None:
     rng = np.random.default_rng(3)
     parts = [random_trees(rng, count=3, link="shares", outputs=3, width=3) for _ in range(2)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -64,6 +64,23 @@ class Sets:
         """All sets of all parts, in order."""
         names = ("feature", "count", "member", "size", "rest", "missing")
         return cls(*(np.concatenate([getattr(p, n) for p in parts]) for n in names))
+
+    def distinct(self) -> tuple[Sets, Array]:
+        """Each set once, and for each set of this record which of those it is."""
+        ends = np.cumsum(self.count, dtype=np.int64)
+        raw, width = self.member.tobytes(), self.member.itemsize
+        spans = zip((ends - self.count).tolist(), ends.tolist(), strict=True)
+        members = [raw[a * width : b * width] for a, b in spans]
+        rest = (getattr(self, n).tolist() for n in ("feature", "size", "rest", "missing"))
+        found: dict[tuple[Any, ...], int] = {}
+        which = np.array(
+            [found.setdefault(k, len(found)) for k in zip(members, *rest, strict=True)], np.int64
+        )
+        first = np.full(len(found), len(self))
+        np.minimum.at(first, which, np.arange(len(self)))
+        kept = np.repeat(np.isin(np.arange(len(self)), first), self.count)
+        names = ("feature", "count", "member", "size", "rest", "missing")
+        return Sets(*(getattr(self, n)[kept if n == "member" else first] for n in names)), which
 
     def sizes(self) -> dict[int, int]:
         """For each feature that has sets, the greatest size."""

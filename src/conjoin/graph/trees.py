@@ -239,7 +239,11 @@ def _joined(parts: Sequence[Trees], *, weight: Sequence[Array]) -> Trees:
     """All trees of all parts, with these weights; base, scale and shift are those of the first part."""
     d, offset = parts[0].n_features, np.cumsum([0, *(len(p.sets) for p in parts)])
     rows = np.cumsum([0, *(len(p.values) for p in parts)])
-    moved = [np.where(p.feature >= d, p.feature + o, p.feature) for p, o in zip(parts, offset, strict=False)]
+    sets, which = Sets.join([p.sets for p in parts]).distinct()
+    place = np.concatenate([np.arange(d), d + which])
+    moved = [
+        place[np.where(p.feature >= d, p.feature + o, p.feature)] for p, o in zip(parts, offset, strict=False)
+    ]
     return replace(
         parts[0],
         leaf=np.concatenate([p.leaf for p in parts]),
@@ -250,5 +254,5 @@ def _joined(parts: Sequence[Trees], *, weight: Sequence[Array]) -> Trees:
         values=np.concatenate([p.values for p in parts]),
         target=np.concatenate([p.target for p in parts]),
         weight=np.concatenate(list(weight)),
-        sets=Sets.join([p.sets for p in parts]),
+        sets=sets,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from conjoin.errors import NotExportableError
+from conjoin.errors import MemberError, NotExportableError, listed
 from conjoin.graph.builder import Graph
 from conjoin.graph.session import Session
 from conjoin.outputs import Output, Probabilities, Quantiles, Values
@@ -64,7 +64,10 @@ class Compiled:
         return self._loaded[1]
 
     def outputs(self, batch: Batch) -> dict[str, Output]:
-        """What each member answers, by name. Raises ColumnError where columns are missing or do not fit."""
+        """What each member answers, by name.
+
+        Raises ColumnError where columns are missing or do not fit, MemberError where onnxruntime fails.
+        """
         from conjoin.tables import conform
 
         session, columns = self._loaded
@@ -72,7 +75,10 @@ class Compiled:
         n = len(next(iter(feeds.values())))
         if n == 0:
             return {name: _wrap(_nothing(m.card), m.card) for name, m in self.members.items()}
-        arrays = session.run(feeds)
+        try:
+            arrays = session.run(feeds)
+        except Exception as error:  # onnxruntime raises a class of its own per status code
+            raise MemberError(f"{listed(self.members)}: onnxruntime fails: {str(error)[:300]}") from error
         return {name: _wrap(a, m.card) for (name, m), a in zip(self.members.items(), arrays, strict=True)}
 
     @cached_property
