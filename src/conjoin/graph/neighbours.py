@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from conjoin.graph.builder import Graph
     from conjoin.outputs import Array, Json
 
+DISTANCES = 16 << 20
+"""How many distances may be held at once: 64 MB."""
 LEAST = 1e-6
 """The least squared bandwidth, so that copies of a stored row do not divide by 0."""
 BEYOND = 1.05
@@ -65,6 +67,7 @@ class Neighbours:
     def emit(self, graph: Graph, x: str) -> str:
         """Add the nodes over the tensor x (n, e) float32; returns probabilities float32 or values double."""
         op, one = graph.op, np.float32(1)
+        graph.limit_rows(DISTANCES // max(1, len(self.rows)))
         z = op("Mul", x, graph.const(self.weight[None], np.float32))
         rows = graph.const(self.rows, np.float32)
         lengths = graph.const((self.rows.astype(np.float64) ** 2).sum(axis=1)[None], np.float32)
