@@ -25,7 +25,7 @@ def session_of(part: Any, width: int, *, probabilities: bool, threads: int | Non
         part.emit(graph, graph.column(Column("x", "tensor", (width,)))),
         FLOAT if probabilities else DOUBLE,
     )
-    return Session(graph.build().SerializeToString(), threads=threads)
+    return Session.of(graph, threads=threads)
 
 
 def run_part(part: Any, x: Array, *, probabilities: bool, threads: int | None = None) -> Array:
