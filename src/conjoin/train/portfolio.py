@@ -64,6 +64,7 @@ FEW, MANY = (2, 10), (11, 10**9)
 _BAGGED = {"feature_fraction": 0.6, "bagging_fraction": 0.8, "bagging_freq": 1, "lambda_l2": 2.0}
 _DRAWN = {"min_child_weight": 2, "subsample": 0.8, "colsample_bytree": 0.6, "lambda": 2.0}
 _PART = {"l2_leaf_reg": 3.0, "bootstrap_type": "Bernoulli", "subsample": 0.8, "border_count": 128}
+_PLAIN = {**_PART, "boosting_type": "Plain"}
 _WHOLE = {"min_samples_leaf": 1}
 _BOUND = {"min_samples_leaf": 2, "max_leaf_nodes": 2500}
 
@@ -82,11 +83,14 @@ PORTFOLIO: tuple[Entry, ...] = (
     _e("xgboost", "xgboost", 3, MIDDLE, LARGE, classes=FEW, **_QUICK, model={
         "eta": 0.1, "max_depth": 7, **_DRAWN,
     }),
-    _e("catboost", "catboost", 4, MIDDLE, (0, 19_999), classes=FEW, rounds=800, patience=40, model={
-        "learning_rate": 0.12, "depth": 6, "rsm": 0.6, **_PART,
+    _e("catboost", "catboost", 4, MIDDLE, (0, 1_499), classes=FEW, rounds=600, patience=30, model={
+        "learning_rate": 0.1, "depth": 6, "rsm": 0.6, "boosting_type": "Ordered", **_PART,
+    }),
+    _e("catboost", "catboost", 4, MIDDLE, (1_500, 19_999), classes=FEW, rounds=800, patience=40, model={
+        "learning_rate": 0.12, "depth": 6, **_PLAIN,
     }),
     _e("catboost", "catboost", 4, MIDDLE, (20_000, 10**9), classes=FEW, rounds=1000, patience=40, model={
-        "learning_rate": 0.15, "depth": 7, "rsm": 0.6, **_PART,
+        "learning_rate": 0.15, "depth": 7, "rsm": 0.6, **_PLAIN,
     }),
     _e("network", "network", 5, MIDDLE, (0, 7_999), classes=FEW, model={"dropout": 0.2}),
     _e("network", "network", 5, MIDDLE, (8_000, 10**9), ("binary",), model={
@@ -117,7 +121,7 @@ PORTFOLIO: tuple[Entry, ...] = (
     _e("lightgbm", "lightgbm", 4, BALANCED, tasks=("multiclass",), classes=MANY, rounds=250, patience=20,
        step=10, model={"learning_rate": 0.15, "num_leaves": 31, "min_data_in_leaf": 10, **_BAGGED}),
     _e("catboost_deep", "catboost", 4, MIDDLE, (2_000, 19_999), classes=FEW, rounds=800, patience=40, model={
-        "learning_rate": 0.12, "depth": 8, "rsm": 0.6, **_PART,
+        "learning_rate": 0.12, "depth": 8, "rsm": 0.6, **_PLAIN,
     }),
     _e("network_noisy", "network", 3, MIDDLE, (0, 2_999), classes=FEW, model={
         "dropout": 0.3, "weight_decay": 0.2, "learning_rate": 0.03,
@@ -129,6 +133,9 @@ PORTFOLIO: tuple[Entry, ...] = (
     }),
     _e("random_forest", "random_forest", 1, MIDDLE, SMALL, ("regression",), trees=30, final=100, step=10,
        model={"max_features": 0.5, **_BOUND}),
+    _e("catboost_ordered", "catboost", 4, MIDDLE, (1_500, 7_999), CLASSES, FEW, rounds=600, patience=30, model={
+        "learning_rate": 0.1, "depth": 6, "rsm": 0.6, "boosting_type": "Ordered", **_PART,
+    }),
     _e("xgboost_deep", "xgboost", 3, BEST, classes=FEW, **_STEADY, model={
         "eta": 0.06, "max_depth": 10, "min_child_weight": 4, "subsample": 0.7, "colsample_bytree": 0.5,
         "lambda": 5.0,
@@ -142,7 +149,7 @@ PORTFOLIO: tuple[Entry, ...] = (
     }),
     _e("catboost_slow", "catboost", 4, BEST, classes=FEW, rounds=2000, patience=80, model={
         "learning_rate": 0.04, "depth": 7, "l2_leaf_reg": 5.0, "bootstrap_type": "Bernoulli",
-        "subsample": 0.7, "border_count": 254,
+        "subsample": 0.7, "border_count": 254, "boosting_type": "Plain",
     }),
     _e("network_wide", "network", 5, BEST, model={"hidden": [256, 192], "dropout": 0.2, "members": 6}),
     _e("xgboost_flat", "xgboost", 3, BEST, classes=FEW, **_STEADY, model={
@@ -153,7 +160,7 @@ PORTFOLIO: tuple[Entry, ...] = (
        model={"max_features": 0.6, "criterion": "entropy", **_WHOLE}),
     _e("network_seed", "network", 5, BEST, classes=FEW, model={"dropout": 0.1, "bins": 8}),
     _e("catboost_seed", "catboost", 4, BEST, classes=FEW, rounds=1500, patience=60, model={
-        "learning_rate": 0.07, "depth": 5, "rsm": 0.8, **_PART,
+        "learning_rate": 0.07, "depth": 5, "rsm": 0.8, **_PLAIN,
     }),
 )  # fmt: skip
 """What a run tries, in this order."""

@@ -90,6 +90,7 @@ def _parameters(problem: Problem, settings: Settings, seed: int, rounds: int | N
         "verbose": False,
         "allow_writing_files": False,
         "use_best_model": False,
+        "boosting_type": "Plain",  # by default it depends on the number of rounds: a plan could not be repeated
         **settings["model"],
     }
     if rounds is None:
