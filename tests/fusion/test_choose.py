@@ -16,6 +16,7 @@ from conjoin.fusion.decisions import fit_decided_log_pool
 from conjoin.fusion.folds import fold_numbers
 from conjoin.fusion.frugal import cost_shares, elimination_path
 from conjoin.fusion.problems import problem
+from conjoin.fusion.selected import Selected
 from conjoin.outputs import Labels, Probabilities, Values
 from conjoin.scores import SCORES, user_score
 
@@ -210,7 +211,22 @@ def test_misuse_is_refused() -> None:
         choose(outputs, truth, folds=1)
     with pytest.raises(TruthError, match="truth has 3"):
         choose(outputs, truth.take([0, 1, 2]))
-    assert fit_choice(outputs, truth).needs
+
+
+def test_as_a_fit_function_it_takes_all_members() -> None:
+    outputs, truth = world("binary", n=150)
+    p = np.random.default_rng(0).random((150, 1)).astype(np.float32)
+    outputs["noise"] = Probabilities(np.concatenate([1 - p, p], axis=1), ("no", "yes"))
+    fuser = fit_choice(outputs, truth)
+    assert isinstance(fuser, Selected)
+    assert set(fuser.members) == set(outputs)
+    assert set(fuser.needs) < set(outputs)
+    fused = numbers(fuser(outputs))
+    assert through_onnx(fuser, outputs) == pytest.approx(fused, abs=1e-6)
+    again = Selected.unpack(*fuser.pack(), fuser.children())
+    assert (numbers(again(outputs)) == fused).all()
+    with pytest.raises(OutputsError, match="none answered"):
+        fuser({n: outputs[n] for n in fuser.ignored})
 
 
 def test_paths_and_shares() -> None:

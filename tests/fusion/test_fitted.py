@@ -139,6 +139,27 @@ def test_linear_pool_says_its_gap_and_its_loss() -> None:
     assert pool.loss <= greedy + 1e-7
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_linear_pool_without_small_weights_knows_its_distance_from_the_optimum(kind: str) -> None:
+    outputs, truth = world(kind)
+    full = fit_linear_pool(outputs, truth)
+    few = fit_linear_pool(outputs, truth, least_share=0.3)
+    assert len(few.needs) < len(full.needs)
+    assert all(w == 0 or w >= 0.3 for w in few.weights.values())
+    assert few.loss - few.gap <= full.loss + 1e-9
+    assert full.loss <= few.loss + 1e-9
+
+
+def test_linear_pool_of_values_takes_the_absolute_error_where_it_is_asked() -> None:
+    outputs, truth = world("values")
+    for name in ("mae", "mape"):
+        pool = fit_linear_pool(outputs, truth, score=SCORES[name])
+        assert pool.loss == pytest.approx(SCORES[name].loss(pool(outputs), truth))
+        square = fit_linear_pool(outputs, truth)
+        assert pool.loss <= SCORES[name].loss(square(outputs), truth) + 1e-6
+        assert pool.gap <= 1e-3 * pool.loss
+
+
 @pytest.mark.parametrize("score", ["log_loss", "brier", "accuracy", "auc"])
 def test_greedy_is_the_plain_algorithm(score: str) -> None:
     outputs, truth = world("binary" if score == "auc" else "multiclass", n=80)

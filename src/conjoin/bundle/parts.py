@@ -33,6 +33,7 @@ PARTS: dict[str, str] = {
     "network_fuser": "conjoin.fusion.perceptron:NetworkFuser",
     "gate": "conjoin.fusion.gate:Gate",
     "calibrated": "conjoin.fusion.calibrate:Calibrated",
+    "selected": "conjoin.fusion.selected:Selected",
     "temperature": "conjoin.fusion.calibrators:Temperature",
     "vector_scaling": "conjoin.fusion.calibrators:VectorScaling",
     "sigmoid": "conjoin.fusion.calibrators:Sigmoid",

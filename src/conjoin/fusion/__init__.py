@@ -51,6 +51,7 @@ from conjoin.fusion.plain import (
     vote,
     weighted_sum,
 )
+from conjoin.fusion.selected import Selected
 from conjoin.fusion.stacking import Stacking, fit_stacking
 
 if TYPE_CHECKING:
@@ -83,7 +84,6 @@ FIT_FUSERS: dict[str, FitFuser] = {
     "stacking": fit_stacking,
     "gate": fit_gate,
     "network": fit_network_fuser,
-    "choice": fit_choice,
 }
 """Functions (outputs, truth, *, weights, score, seed) that fit a fuser, by name."""
 
@@ -107,6 +107,7 @@ PARTS: dict[str, type] = {
     "NetworkFuser": NetworkFuser,
     "NetworkWeights": NetworkWeights,
     "Calibrated": Calibrated,
+    "Selected": Selected,
     "Temperature": Temperature,
     "VectorScaling": VectorScaling,
     "Sigmoid": Sigmoid,
@@ -131,6 +132,7 @@ __all__ = [
     "NetworkFuser",
     "NetworkWeights",
     "Plain",
+    "Selected",
     "Sigmoid",
     "Stacking",
     "Temperature",

@@ -30,6 +30,7 @@ from conjoin.fusion.frugal import Subset
 from conjoin.fusion.greedy import fit_greedy_selection
 from conjoin.fusion.linear import fit_mean
 from conjoin.fusion.problems import problem
+from conjoin.fusion.selected import Selected
 from conjoin.fusion.threads import one_thread
 from conjoin.scores import Score, default_score
 
@@ -363,5 +364,10 @@ def fit_choice(
     seed: int = 0,
     **more: Any,
 ) -> Any:
-    """The fuser of `choose`, alone, for where a fit function is expected."""
-    return choose(outputs, truth, weights=weights, score=score, seed=seed, **more).fuser
+    """The fuser of `choose`, for where a fit function is expected: it takes all members it was fitted with.
+
+    more: parameters of `choose`. Members that were dropped are ignored (`Selected`).
+    """
+    choice = choose(outputs, truth, weights=weights, score=score, seed=seed, **more)
+    ignored = tuple(sorted(set(outputs) - set(choice.members)))
+    return Selected(choice.fuser, ignored) if ignored else choice.fuser

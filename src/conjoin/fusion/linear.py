@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,6 +13,7 @@ from conjoin.fusion import rules
 from conjoin.fusion.packing import ask, known, members_of, names_of
 from conjoin.fusion.problems import ClassProblem, ValueProblem, finite_tensor, problem
 from conjoin.fusion.simplex import (
+    Optimum,
     least_pinball_mixture,
     least_quadratic,
     least_squares_mixture,
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from conjoin.graph.builder import Graph
     from conjoin.outputs import Array, Json
     from conjoin.scores import Score
+
+
+ABSOLUTE = ("mae", "medae", "mape")
+"""Scores of values for which the pool's optimum is that of the absolute error."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -132,32 +137,99 @@ def fit_linear_pool(
     score: Score | None = None,
     seed: int = 0,
     tolerance: float = 1e-7,
+    least_share: float = 0.0,
 ) -> LinearPool:
     """The linear pool at its optimum, over all weights that are not negative and sum to 1.
 
     The least log-loss of probabilities, squared error of values, pinball loss of quantiles. The problem is
     convex; the gap on the record bounds how far the loss is above the optimum. weights: (n,) of the rows.
-    tolerance: the gap at which the solver stops (log-loss, nats). score and seed have no influence.
-    Probabilities of the true class are clipped at 1e-15. Raises OutputsError and TruthError.
+    score: where it is mae, medae or mape, the absolute error takes the place of the squared error; any other
+    has no influence. tolerance: the gap at which the solver stops (log-loss, nats). least_share: members that
+    get less are left out and the others weighed again (the gap is still that to the optimum of all).
+    seed has no influence. Probabilities of the true class are clipped at 1e-15.
+    Raises OutputsError and TruthError.
     """
+    rows = problem(outputs, truth, weights)
     with one_thread():
-        return _optimum(problem(outputs, truth, weights), tolerance)
+        task = _task(rows, tolerance, score)
+        found = task(np.arange(len(rows.stack.names)))
+        kept = np.flatnonzero(found.weights >= least_share)
+        while least_share and 0 < len(kept) < int((found.weights > 0).sum()):
+            found = task(kept)
+            kept = np.flatnonzero(found.weights >= least_share)
+    return _pool(rows, found.weights, loss=found.loss, gap=found.gap)
 
 
-def _optimum(rows: ClassProblem | ValueProblem, tolerance: float) -> LinearPool:
+Task = Callable[["Array"], Optimum]
+"""From the members that may have weight to the optimum over them; its gap is to the optimum of all."""
+
+
+def _task(rows: ClassProblem | ValueProblem, tolerance: float, score: Score | None) -> Task:
     if isinstance(rows, ClassProblem):
-        found = likeliest_mixture(rows.of_truth(), rows.shares, tolerance=tolerance)
-        loss, gap = found.loss, found.gap
-    elif rows.stack.kind == "quantiles":
-        found = least_pinball_mixture(
-            finite_tensor(rows.stack), rows.target[:, 0], np.array(rows.stack.levels), rows.shares
-        )
-        loss, gap = found.loss, found.gap
-    else:
-        R = rows.residuals()
-        found = least_squares_mixture(R @ R.T)
-        loss, gap = found.loss / rows.stack.width, found.gap / rows.stack.width
-    return _pool(rows, found.weights, loss=loss, gap=gap)
+        return _likeliest(rows, tolerance)
+    if rows.stack.kind == "quantiles":
+        levels = np.array(rows.stack.levels)
+        return _pinball(finite_tensor(rows.stack), rows.target[:, 0], levels, rows.shares, 1.0)
+    if score is not None and score.name in ABSOLUTE:
+        return _absolute(rows, score.name)
+    return _squares(rows)
+
+
+def _likeliest(rows: ClassProblem, tolerance: float) -> Task:
+    P = rows.of_truth()
+
+    def task(kept: Array) -> Optimum:
+        if len(kept) == len(P):
+            return likeliest_mixture(P, rows.shares, tolerance=tolerance)
+        found = likeliest_mixture(P[kept], rows.shares, tolerance=tolerance)
+        weights = _spread(found.weights, kept, len(P))
+        slope = P @ (rows.shares / (found.weights @ P[kept]))
+        return Optimum(weights, found.loss, float(slope.max() - 1), found.steps)
+
+    return task
+
+
+def _squares(rows: ValueProblem) -> Task:
+    R = rows.residuals()
+    G = R @ R.T / rows.stack.width
+
+    def task(kept: Array) -> Optimum:
+        found = least_squares_mixture(G[np.ix_(kept, kept)])
+        weights = _spread(found.weights, kept, len(G))
+        pull = G @ weights
+        gap = max(2 * float(weights @ pull - pull.min()), 0.0)
+        return Optimum(weights, found.loss, gap, found.steps)
+
+    return task
+
+
+def _pinball(X: Array, target: Array, levels: Array, shares: Array, scale: float) -> Task:
+    full = least_pinball_mixture(X, target, levels, shares)
+
+    def task(kept: Array) -> Optimum:
+        found = full if len(kept) == len(X) else least_pinball_mixture(X[kept], target, levels, shares)
+        gap = found.loss - (full.loss - full.gap)
+        weights = _spread(found.weights, kept, len(X))
+        return Optimum(weights, scale * found.loss, scale * max(gap, 0.0), found.steps)
+
+    return task
+
+
+def _absolute(rows: ValueProblem, name: str) -> Task:
+    """Twice the pinball loss of the median is the absolute error; of MAPE each error has a weight 1 / |y|."""
+    X = finite_tensor(rows.stack).reshape(len(rows.stack.parts), -1, 1)
+    target = rows.target.reshape(-1)
+    shares = np.repeat(rows.shares, rows.stack.width) / rows.stack.width
+    if name == "mape":
+        shares = shares / np.maximum(np.abs(target), np.finfo(np.float64).eps)
+    total = float(shares.sum())
+    return _pinball(X, target, np.array([0.5]), shares / total, 2.0 * total)
+
+
+def _spread(weights: Array, kept: Array, members: int) -> Array:
+    full = np.zeros(members)
+    full[kept] = weights
+    return full
 
 
 def _pool(
