@@ -133,9 +133,8 @@ PORTFOLIO: tuple[Entry, ...] = (
     }),
     _e("random_forest", "random_forest", 1, MIDDLE, SMALL, ("regression",), trees=30, final=100, step=10,
        model={"max_features": 0.5, **_BOUND}),
-    _e("catboost_ordered", "catboost", 4, MIDDLE, (1_500, 7_999), CLASSES, FEW, rounds=600, patience=30, model={
-        "learning_rate": 0.1, "depth": 6, "rsm": 0.6, "boosting_type": "Ordered", **_PART,
-    }),
+    _e("catboost_ordered", "catboost", 4, MIDDLE, (1_500, 7_999), CLASSES, FEW, rounds=600, patience=30,
+       model={"learning_rate": 0.1, "depth": 6, "rsm": 0.6, "boosting_type": "Ordered", **_PART}),
     _e("xgboost_deep", "xgboost", 3, BEST, classes=FEW, **_STEADY, model={
         "eta": 0.06, "max_depth": 10, "min_child_weight": 4, "subsample": 0.7, "colsample_bytree": 0.5,
         "lambda": 5.0,

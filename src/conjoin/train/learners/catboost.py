@@ -82,6 +82,7 @@ def _fold(
 
 
 def _parameters(problem: Problem, settings: Settings, seed: int, rounds: int | None) -> dict[str, Any]:
+    """What CatBoost would otherwise take from the number of rounds is said: a plan must be repeatable."""
     given: dict[str, Any] = {
         "loss_function": LOSSES[problem.task],
         "iterations": rounds or settings["rounds"],
@@ -90,7 +91,8 @@ def _parameters(problem: Problem, settings: Settings, seed: int, rounds: int | N
         "verbose": False,
         "allow_writing_files": False,
         "use_best_model": False,
-        "boosting_type": "Plain",  # by default it depends on the number of rounds: a plan could not be repeated
+        "boosting_type": "Plain",
+        "leaf_estimation_iterations": 10 if problem.task == "binary" else 1,
         **settings["model"],
     }
     if rounds is None:
