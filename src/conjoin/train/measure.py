@@ -15,6 +15,8 @@ from conjoin.outputs import Array
 
 FLOAT, DOUBLE = 1, 11
 REPEATS = 15
+CACHE = 4 << 20
+"""Bytes that are more than the cache of one core."""
 
 
 def session_of(part: Any, width: int, *, probabilities: bool, threads: int | None = None) -> Session:
@@ -36,13 +38,15 @@ def run_part(part: Any, x: Array, *, probabilities: bool, threads: int | None = 
 def cost_of(part: Any, x: Array, *, probabilities: bool) -> Cost:
     """CPU seconds of one row alone, and the packed size.
 
-    The time is the lower quartile of some rows, because other work on the machine disturbs.
+    The time is the lower quartile of some rows, because other work on the machine disturbs. Between rows the
+    processor's cache is filled with something else, as other members do.
     """
     session = session_of(part, x.shape[1], probabilities=probabilities, threads=1)
     session.run({"x": x[:1]})
-    taken = []
+    taken, other = [], np.ones(CACHE // 8)
     for k in range(REPEATS):
         row = x[k % len(x) : k % len(x) + 1]
+        other += 1.0
         begin = time.thread_time()
         session.run({"x": row})
         taken.append(time.thread_time() - begin)
