@@ -17,7 +17,6 @@ from conjoin.train.budget import Clock
 from conjoin.train.fusing import Fused, fuse
 from conjoin.train.learners import LEARNERS
 from conjoin.train.measure import cost_of
-from conjoin.train.plan import versions
 from conjoin.train.prepare import Prepared
 from conjoin.train.run import Tried
 
@@ -73,14 +72,15 @@ def finish(
     clock: Clock,
     seed: int,
     repeat: Mapping[str, Any] | None = None,
+    costs: Mapping[str, Cost] | None = None,
 ) -> Finished:
     """The ensemble of the members that the chosen fuser uses.
 
-    repeat: the fusion of a plan, to be done again without a choice.
+    repeat: the fusion of a plan, to be done again without a choice. costs: of the members, where known.
     """
     problem = prepared.problem
     outputs = {t.entry.name: problem.output(t.fitted.answers[problem.scored]) for t in tried}
-    costs = {t.entry.name: _cost(prepared, t) for t in tried}
+    costs = costs or {t.entry.name: _cost(prepared, t) for t in tried}
     limits = limits.within(costs)
     fused = fuse(
         outputs,
@@ -134,13 +134,9 @@ def _member(prepared: Prepared, tried: Tried, cost: Cost) -> Portable:
     return portable(card, prepared.encoder, tried.fitted.model, view=view)
 
 
-def provenance_of(prepared: Prepared, done: Finished) -> dict[str, Json]:
-    """What is recorded of a run: scores of all members tried, how the fuser was chosen, versions."""
-    return {
-        "scores": [_row(prepared, t, done) for t in done.tried],
-        "choice": dict(done.fused.choice),
-        "versions": versions(),
-    }
+def measured_of(prepared: Prepared, done: Finished) -> dict[str, Json]:
+    """What is recorded of a run: scores of all members tried with their costs, how the fuser was chosen."""
+    return {"scores": [_row(prepared, t, done) for t in done.tried], "choice": dict(done.fused.choice)}
 
 
 def _row(prepared: Prepared, tried: Tried, done: Finished) -> Json:

@@ -19,9 +19,9 @@ from conjoin.errors import FileError, InputError, StoppedError, need
 from conjoin.scores import Score
 from conjoin.tables import batch_of
 from conjoin.train.budget import Clock, Memory
-from conjoin.train.finish import PRESET_LIMITS, Finished, Limits, finish, provenance_of
+from conjoin.train.finish import PRESET_LIMITS, Finished, Limits, finish, measured_of
 from conjoin.train.journal import Journal
-from conjoin.train.plan import Plan, fingerprint, plan_of
+from conjoin.train.plan import Plan, fingerprint, fingerprint_of, plan_of, versions
 from conjoin.train.portfolio import PRESETS, entries
 from conjoin.train.prepare import ROWS_A_SECOND, Prepared, Request, prepare
 from conjoin.train.progress import Event, Progress, silent
@@ -153,7 +153,7 @@ def _check(how: _How, threads: int) -> None:
 def _fit(batch: Batch, request: Request, how: _How, memory: Memory) -> Ensemble:
     how.tell("encode", "encoding the table")
     most = max(LEAST_ROWS, int(ROWS_A_SECOND * how.time_limit))
-    known = fingerprint(batch)
+    known = fingerprint_of(batch, request)
     journal = None if how.work is None else _journal(request, how, most, known)
     prepared = prepare(batch, request, most_rows=most)
     tried, notes = _members(prepared, request, how, memory, journal)
@@ -189,20 +189,30 @@ def _members(
 
 
 def _repeat(batch: Batch, request: Request, plan: Plan, how: _How) -> Ensemble:
-    """The run of a plan again: no clock, no choice."""
+    """The run of a plan again: no clock, no choice.
+
+    On the same data only the members that were kept are fitted, and what was measured is taken over, so that
+    the bytes are the same. On other data all of it is measured anew.
+    """
     request = plan.applied(request)
-    known = fingerprint(batch)
+    known = fingerprint_of(batch, request)
+    same = known == plan.data
     how.tell("encode", "encoding the table")
     prepared = prepare(batch, request, most_rows=plan.most_rows)
+    steps = [s for s in plan.steps if not same or s.entry.name in plan.fusion["members"]]
     tried = []
-    for k, step in enumerate(plan.steps):
-        how.tell("train", f"fitting {step.entry.name}, {k + 1} of {len(plan.steps)}, as planned")
+    for k, step in enumerate(steps):
+        how.tell("train", f"fitting {step.entry.name}, {k + 1} of {len(steps)}, as planned")
         tried.append(
             fit_entry(prepared.problem, step.entry, step.seed, clock=Clock.endless(), record=step.record)
         )
-    clock = Clock.endless()
-    done = finish(prepared, tried, limits=how.limits, clock=clock, seed=request.seed, repeat=plan.fusion)
-    other = [] if known == plan.data else ["the plan was made on other data"]
+    clock, costs = Clock.endless(), plan.costs() if same else None
+    done = finish(
+        prepared, tried, limits=how.limits, clock=clock, seed=request.seed, repeat=plan.fusion, costs=costs
+    )
+    if same:
+        return _told(how, _named(prepared, how, done, plan))
+    other = ["the plan was made on other data"]
     return _told(how, _recorded(prepared, request, how, done, plan.most_rows, known, other))
 
 
@@ -218,20 +228,21 @@ def _recorded(
     """The ensemble with the record of how it came about."""
     truth = prepared.problem.truth
     used = replace(request, task=truth.task, folds=len(prepared.problem.splits))
-    plan = plan_of(used, prepared.score.name, most, done.tried, done.fused.plan, known)
+    measured = measured_of(prepared, done) | {"notes": [*prepared.notes, *notes], "preset": how.preset}
+    plan = plan_of(used, prepared.score.name, most, done.tried, done.fused.plan, known, measured)
+    return _named(prepared, how, done, plan)
+
+
+def _named(prepared: Prepared, how: _How, done: Finished, plan: Plan) -> Ensemble:
+    """The ensemble with its name and the provenance that its plan tells."""
     data = {
-        "fingerprint": known,
+        "fingerprint": plan.data,
         "rows": len(prepared.problem),
         "columns": list(prepared.batch),
-        "target": request.target,
-        "target_type": truth.original,
+        "target": plan.request["target"],
+        "target_type": prepared.problem.truth.original,
     }
-    whole: dict[str, Any] = provenance_of(prepared, done) | {
-        "plan": plan.to_json(),
-        "data": data,
-        "notes": [*prepared.notes, *notes],
-        "preset": how.preset,
-    }
+    whole: dict[str, Any] = {"versions": versions(), **plan.measured, "plan": plan.to_json(), "data": data}
     card = replace(done.ensemble.card, name=how.name, provenance=whole)
     return replace(done.ensemble, name=how.name, card=card)
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from conjoin.contracts import Batch
+from conjoin.contracts import Batch, Cost
 from conjoin.errors import InputError, listed
 from conjoin.outputs import Array, Json
 from conjoin.train.learners import LEARNERS
@@ -38,7 +38,9 @@ class Step:
 class Plan:
     """A whole run: what was asked for, how many rows were used, members in order, how they were fused.
 
-    data: the fingerprint of the table that it was made on.
+    data: the fingerprint of the table, groups and weights that it was made on. measured: what the run
+    recorded that a clock had a part in (scores with costs and times, the choice, notes); a repetition on the
+    same data takes it over.
     """
 
     request: Mapping[str, Any]
@@ -47,6 +49,7 @@ class Plan:
     steps: tuple[Step, ...]
     fusion: Mapping[str, Any]
     data: str
+    measured: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Json]:
         """The plan as JSON."""
@@ -70,6 +73,7 @@ class Plan:
                 "members": members,
                 "fusion": dict(self.fusion),
                 "data": self.data,
+                "measured": dict(self.measured),
             },
         )
 
@@ -88,10 +92,19 @@ class Plan:
                 steps,
                 dict(json["fusion"]),
                 str(json["data"]),
+                dict(json["measured"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
+            raise InputError(f"the plan does not make sense: {error!r}") from error
+
+    def costs(self) -> dict[str, Cost]:
+        """What the members were measured to cost. Raises InputError where that does not make sense."""
+        try:
+            rows = self.measured["scores"]
+            return {str(r["name"]): Cost(r["cpu_seconds_per_row"], r["bytes"]) for r in rows}
+        except (KeyError, TypeError) as error:
             raise InputError(f"the plan does not make sense: {error!r}") from error
 
     def applied(self, request: Request) -> Request:
@@ -115,12 +128,20 @@ def plan_of(
     tried: Sequence[Tried],
     fusion: Mapping[str, Any],
     data: str,
+    measured: Mapping[str, Any],
 ) -> Plan:
     """The plan of a finished run. `request.task` and `folds` are those that were found."""
     asked = {k: getattr(request, k) for k in _REQUEST}
     asked |= {"quantiles": list(request.quantiles), "ignore": list(request.ignore)}
     steps = tuple(Step(t.entry, t.seed, t.fitted.record) for t in tried)
-    return Plan(asked, metric, most_rows, steps, fusion, data)
+    return Plan(asked, metric, most_rows, steps, fusion, data, measured)
+
+
+def fingerprint_of(batch: Batch, request: Request) -> str:
+    """sha256 of all rows that a run is given: the table, and groups and weights that do not stand in it."""
+    beside = {"groups": request.groups, "weights": request.weights}
+    extra = {f"\0{n}": np.asarray(v) for n, v in beside.items() if v is not None and not isinstance(v, str)}
+    return fingerprint({**batch, **extra})
 
 
 def fingerprint(batch: Batch) -> str:
