@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 MOST_ROWS = 20_000
 MOST_CELLS = 1_500_000
 """The search looks at no more rows, and at no more numbers, than these; the chosen fuser is fitted to all."""
+NETWORK_SECONDS = 6e-4
+"""Seconds for each row that the network may take over all folds; without them before the deadline it is left
+out. The other contenders take a tenth of it together."""
 MOST_MEMBERS = 30
 """More members than this are first cut down to those that greedy selection or their own score brings in."""
 
@@ -265,7 +268,8 @@ def _rounds(
         reason = enters(contender, folds.rows, folds.score, batch=bool(folds.batch))
         if len(names) == 1 and best is not None:
             reason = "there is one member"
-        if best is not None and deadline is not None and time.monotonic() > deadline:
+        need = NETWORK_SECONDS * folds.rows.stack.rows if contender.name == "network" else 0.0
+        if best is not None and deadline is not None and time.monotonic() + need > deadline:
             reason = "no time left"
         if reason is not None:
             if not (contender.batch or contender.decides):
