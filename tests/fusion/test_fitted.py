@@ -21,6 +21,7 @@ from conjoin.fusion import (
     fit_network_fuser,
     fit_nnls,
     fit_stacking,
+    problems,
 )
 from conjoin.outputs import Labels, Probabilities, Quantiles, Values
 from conjoin.scores import SCORES, default_score
@@ -313,6 +314,17 @@ def test_truth_with_a_class_that_nobody_knows() -> None:
 def test_truth_that_does_not_fit(truth, error, words: str) -> None:
     with pytest.raises(error, match=words):
         fit_linear_pool(world("binary")[0], truth)
+
+
+def test_more_numbers_than_fit_are_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "MOST_CELLS", 900)
+    for kind, name in (("multiclass", "log_pool"), ("values", "stacking")):
+        outputs, truth = world(kind)
+        step = 4 if kind == "multiclass" else 1
+        rows = problems.problem(outputs, truth).thinned()
+        assert rows.stack.rows == 200 // step
+        assert rows.shares.sum() == pytest.approx(1.0)
+        assert np.isfinite(numbers(FITS[name](outputs, truth)(outputs))).all()
 
 
 def test_other_misfits() -> None:

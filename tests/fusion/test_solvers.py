@@ -139,12 +139,6 @@ def test_log_linear_fit_is_at_its_optimum(width: int, signed: bool) -> None:
     assert signed or (found.theta >= 0).all()
 
 
-def test_many_cells_are_thinned() -> None:
-    n = loglinear.MOST_CELLS // 100
-    F, y = np.zeros((1, n, 120), dtype=np.float32), np.zeros(n, dtype=np.int64)
-    assert loglinear.relative(F, y, np.full(n, 1 / n)).Z.shape == (1, n // 2, 119)
-
-
 def test_weights_of_rows_that_are_all_zero_are_refused() -> None:
     with pytest.raises(OutputsError, match="all weights of rows are 0"):
         row_shares(np.zeros(3), 3)

@@ -118,7 +118,7 @@ def fit_class_weights(
     seed. For values and quantiles each target or level has its own linear pool at its optimum; penalty is not
     looked at. weights: (n,) of the rows. score has no influence. Raises OutputsError and TruthError.
     """
-    rows = problem(outputs, truth, weights)
+    rows = problem(outputs, truth, weights).thinned()
     with one_thread():
         if isinstance(rows, ValueProblem):
             return _per_column(rows)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from conjoin.scores import Score
 
 Rows = ClassProblem | ValueProblem
+_REPEATED = 200_000  # numbers above which folds are not repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,16 @@ VALUE_CONTENDERS = (
     Contender("greedy_selection", fit_greedy_selection, 0.0),
     Contender("linear_pool", partial(fit_linear_pool, least_share=0.03), -1.0),
     Contender("stacking, penalty 3000", partial(fit_stacking, penalty=3000.0), 0.0),
+    Contender("gate, penalty 10000", partial(fit_gate, penalty=10_000.0), 0.0),
     Contender("stacking, penalty 1000", partial(fit_stacking, penalty=1000.0), 1.0),
     Contender("stacking, penalty 300", partial(fit_stacking, penalty=300.0), 1.0),
-    Contender("gate, penalty 10000", partial(fit_gate, penalty=10_000.0), 1.0),
     Contender("gate, penalty 3000", partial(fit_gate, penalty=3000.0), 1.0),
     Contender("gate on the batch", fit_gate, 1.0, 500, batch=True),
     Contender("network", fit_network_fuser, 1.5, 1000),
 )
-"""Ways to fuse values, from simple to rich."""
+"""Ways to fuse values, from simple to rich. The first stacking and gate are so near the pool that better is
+enough.
+"""
 
 QUANTILE_CONTENDERS = (
     Contender("best_single", fit_best_single, 0.0),
@@ -238,13 +241,14 @@ def rows_of(batch: Batch | None, at: Array) -> dict[str, Any] | None:
 def folds_for(
     rows: Rows, score: Score, *, folds: int, seed: int, groups: Any = None, batch: Batch | None = None
 ) -> Folds:
-    """Stratified folds; three repeats below 200 rows, two below 1,000, else one.
+    """Stratified folds; three repeats below 200 rows, two below 1,000, else one; one of very wide outputs.
 
     groups, batch: of these rows.
     """
     n = len(rows.shares)
     count = max(2, min(folds, n))
-    repeats = 3 if n < 200 else 2 if n < 1000 else 1
+    wide = n * len(rows.stack.names) * rows.stack.width > _REPEATED
+    repeats = 1 if wide or n >= 1000 else 2 if n >= 200 else 3
     strata = rows.codes if isinstance(rows, ClassProblem) else None
     numbers = [fold_numbers(n, count, seed + 7919 * r, strata=strata, groups=groups) for r in range(repeats)]
     return Folds(rows, np.array(numbers), score, batch, seed)

@@ -186,7 +186,7 @@ def fit_gate(
     logarithms, as in `fit_stacking`.
     weights: (n,) of the rows. score and seed have no influence. Raises OutputsError and TruthError.
     """
-    rows = problem(outputs, truth, weights)
+    rows = problem(outputs, truth, weights).thinned()
     columns = () if batch is None else number_columns(batch)
     some = None if batch is None else {c: np.asarray(batch[c])[rows.at] for c in columns}
     with one_thread():

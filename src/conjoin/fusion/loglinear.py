@@ -12,8 +12,6 @@ import numpy as np
 from conjoin.fusion.simplex import least_quadratic
 from conjoin.outputs import Array
 
-MOST_CELLS = 24_000_000
-"""Numbers in the features at most: more rows than fit are thinned by a fixed step."""
 _CHUNK = 1 << 19
 
 
@@ -40,11 +38,7 @@ class Features:
 
 def relative(F: Array, codes: Array, shares: Array) -> Features:
     """Features F (f, n, K) minus those of the true class, without the true class itself."""
-    f, n, width = F.shape
-    if f * n * width > MOST_CELLS:
-        at = np.arange(0, n, -(-f * n * width // MOST_CELLS))
-        F, codes, shares = F[:, at], codes[at], shares[at] / shares[at].sum()
-        n = len(at)
+    n, width = F.shape[1:]
     others = np.arange(width - 1)[None] + (np.arange(width - 1)[None] >= codes[:, None])
     if width == 2:
         sign = np.where(codes == 0, 1.0, -1.0)

@@ -135,7 +135,7 @@ def fit_log_pool(
     0.001 by default, less for more than twenty classes. weights: (n,) of the rows. score and seed have no
     influence. Raises OutputsError and TruthError.
     """
-    rows = class_problem(outputs, truth, weights)
+    rows = class_problem(outputs, truth, weights).thinned()
     least = default_floor(rows.stack.width) if floor is None else floor
     if not 0 < least < 1:
         raise OutputsError(f"floor must lie in (0, 1), not {least}")

@@ -208,7 +208,7 @@ def fit_network_fuser(
     deadline: a time.monotonic value. weights: (n,) of the rows. score has no influence.
     Raises OutputsError and TruthError, and OutputsError where the members give more than 2,048 numbers a row.
     """
-    rows = problem(outputs, truth, weights)
+    rows = problem(outputs, truth, weights).thinned()
     inputs = len(rows.stack.names) * rows.stack.width
     if inputs > MOST_INPUTS:
         raise OutputsError(f"{inputs} numbers a row are too many for a network fuser (at most {MOST_INPUTS})")

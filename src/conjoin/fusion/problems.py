@@ -14,6 +14,9 @@ from conjoin.fusion.stack import Stack, as_rows, class_truth, stack, value_truth
 from conjoin.outputs import Array, Labels, Values
 from conjoin.scores import checked_weights
 
+MOST_CELLS = 24_000_000
+"""Numbers that a fit looks at where it needs all at once; of more rows every second, third ... is taken."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassProblem:
@@ -43,6 +46,11 @@ class ClassProblem:
         """The same problem on some rows."""
         shares = self.shares[at]
         return ClassProblem(_rows(self.stack, at), self.codes[at], shares / shares.sum(), self.at[at])
+
+    def thinned(self) -> ClassProblem:
+        """The same problem, on every second, third ... row where it holds more than MOST_CELLS numbers."""
+        step = _step(self.stack)
+        return self if step == 1 else self.rows(np.arange(0, self.stack.rows, step))
 
     def only(self, names: Sequence[str]) -> ClassProblem:
         """The same problem with some of the members."""
@@ -82,6 +90,11 @@ class ValueProblem:
         shares = self.shares[at]
         return ValueProblem(_rows(self.stack, at), self.target[at], shares / shares.sum(), self.at[at])
 
+    def thinned(self) -> ValueProblem:
+        """The same problem, on every second, third ... row where it holds more than MOST_CELLS numbers."""
+        step = _step(self.stack)
+        return self if step == 1 else self.rows(np.arange(0, self.stack.rows, step))
+
     def only(self, names: Sequence[str]) -> ValueProblem:
         """The same problem with some of the members."""
         return replace(self, stack=self.stack.only(names))
@@ -90,6 +103,10 @@ class ValueProblem:
     def truth(self) -> Values:
         """The true numbers as values."""
         return Values(self.target[:, 0] if self.target.shape[1] == 1 else self.target)
+
+
+def _step(laid: Stack) -> int:
+    return max(1, -(-len(laid.parts) * laid.rows * laid.width // MOST_CELLS))
 
 
 def problem(outputs: Mapping[str, Any], truth: Any, weights: Any = None) -> ClassProblem | ValueProblem:

@@ -116,7 +116,7 @@ def fit_stacking(
     with this seed. Quantiles share the members' weights over levels; each level has an intercept.
     weights: (n,) of the rows. score has no influence. Raises OutputsError and TruthError.
     """
-    rows = problem(outputs, truth, weights)
+    rows = problem(outputs, truth, weights).thinned()
     with one_thread():
         if isinstance(rows, ClassProblem):
             least = default_floor(rows.stack.width) if floor is None else floor
