@@ -48,7 +48,7 @@ def whole():
 
 
 def test_all_learners_are_tried_and_recorded(whole):
-    data, ensemble, events = whole
+    _data, ensemble, events = whole
     record = ensemble.card.provenance
     assert {r["learner"] for r in record["scores"]} == set(learners.LEARNERS)
     assert {r["name"] for r in record["scores"] if r["kept"]} == set(ensemble.members)
@@ -56,14 +56,14 @@ def test_all_learners_are_tried_and_recorded(whole):
     assert record["data"]["target"] == "target"
     assert record["data"]["columns"] == ["a", "b", "colour"]
     assert json.loads(json.dumps(dict(record))) == dict(record)
-    assert [e.stage for e in events][0] == "encode"
+    assert next(e.stage for e in events) == "encode"
     assert events[-1].stage == "done"
     best = [e.best for e in events if e.best is not None]
     assert best == sorted(best, reverse=True)
 
 
 def test_the_ensemble_answers_and_is_better_than_chance(whole):
-    data, ensemble, _ = whole
+    _data, ensemble, _ = whole
     new = table(seed=9)
     answer = ensemble.predict({k: v for k, v in new.items() if k != "target"})
     assert isinstance(answer, Probabilities)
@@ -126,7 +126,9 @@ def test_weights_groups_and_balance():
     data["mass"] = np.where(data["target"] == "yes", 5.0, 1.0)
     heavy = fit(data, target="target", time_limit=10, members=("lightgbm",), groups="site", weights="mass")
     plain = fit(data, target="target", time_limit=10, members=("lightgbm",), ignore=("site", "mass"))
-    assert {c.name for c in heavy.card.columns} == {c.name for c in plain.card.columns} == {"a", "b", "colour"}
+    assert (
+        {c.name for c in heavy.card.columns} == {c.name for c in plain.card.columns} == {"a", "b", "colour"}
+    )
     assert heavy.predict(data).values[:, 1].mean() > plain.predict(data).values[:, 1].mean() + 0.02
     rare = {k: v[np.r_[np.flatnonzero(data["target"] == "no"), np.flatnonzero(data["target"] == "yes")[:15]]]
             for k, v in table(300).items()}  # fmt: skip
@@ -137,7 +139,9 @@ def test_weights_groups_and_balance():
 
 def test_any_metric():
     for metric in ("auc", "balanced_accuracy"):
-        ensemble = fit(table(200), target="target", metric=metric, time_limit=5, members=("lightgbm", "linear"))
+        ensemble = fit(
+            table(200), target="target", metric=metric, time_limit=5, members=("lightgbm", "linear")
+        )
         assert {r["score"] for r in ensemble.card.provenance["scores"]} == {metric}
     with pytest.raises(InputError, match="is for values"):
         fit(table(100), target="target", metric="rmse")

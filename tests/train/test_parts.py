@@ -92,7 +92,13 @@ def test_a_stored_row_finds_itself():
 def test_copies_of_one_row_do_not_divide_by_zero():
     part = neighbours()
     same = Neighbours(
-        np.zeros((9, 4), np.float32), part.weight, np.arange(9, dtype=np.int32) % 3, part.table, part.prior, 5, 0.1
+        np.zeros((9, 4), np.float32),
+        part.weight,
+        np.arange(9, dtype=np.int32) % 3,
+        part.table,
+        part.prior,
+        5,
+        0.1,
     )
     found = run_part(same, np.zeros((2, 4), np.float32), probabilities=True)
     assert np.isfinite(found).all()

@@ -88,7 +88,7 @@ class Graph:
         return f"{_OWN}in/{column.name}"
 
     def const(self, array: Any, dtype: Any = None) -> str:
-        """The name of a constant tensor; equal constants are stored once. Strings are object or str arrays."""
+        """The name of a constant tensor; equal ones are stored once. Strings are object or str arrays."""
         from onnx import numpy_helper
 
         array = np.asarray(array, dtype=dtype)
@@ -127,7 +127,7 @@ class Graph:
         return names
 
     def once(self, part: object, emit: Callable[..., Any], *inputs: str) -> Any:
-        """`emit(*inputs)`, but for the same part and inputs only the first time: later calls get its answer."""
+        """`emit(*inputs)`; for the same part and inputs only the first time, later calls get its answer."""
         key = (id(part), inputs)
         if key not in self._once:
             self._once[key] = (part, emit(*inputs))  # the part is kept, so that its id stays its own
