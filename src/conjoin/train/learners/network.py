@@ -15,10 +15,6 @@ from conjoin.train.budget import Clock
 from conjoin.train.learners.base import Fitted, OutOfTimeError, Settings, pooled
 from conjoin.train.problem import Problem
 
-MEMBERS = 2
-"""Networks trained as one in each fold: with several folds averaged, four were no better on six tables."""
-KEPT = 4
-"""Folds that are averaged in the end. More gave nothing on telco_churn and 1 % on phoneme, and cost time."""
 COMMON = 3_000
 """Up to so many rows all folds take the same number of steps: held-out parts are so small that stopping each
 where its own loss is least would make the out-of-fold answers look better than they are."""
@@ -47,8 +43,7 @@ def fit(
         _answers(f.weights, problem.dense[held]) for f, (_, held) in zip(found, problem.splits, strict=True)
     ]
     steps: list[Json] = [[f.steps.planned, f.steps.kept] for f in found]
-    kept = [f.weights for f in found][: settings.get("kept", KEPT)]
-    return Fitted(Average.of(kept), pooled(problem, parts), {"steps": steps})
+    return Fitted(Average.of([f.weights for f in found]), pooled(problem, parts), {"steps": steps})
 
 
 def _common(steps: Sequence[Any]) -> list[list[int]]:
@@ -87,8 +82,7 @@ def _fold(
     from conjoin.fusion.network import Recipe, Steps, fit_network
 
     rows, held = split
-    model = {"members": MEMBERS, **settings["model"]}
-    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in model.items()}
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["model"].items()}
     kind = {"regression": "values", "quantile": "quantiles"}.get(problem.task, "classes")
     y = problem.y if problem.truth.classes else problem.y * problem.scale + problem.shift
     check = None if repeat is not None else (dense[held], y[held], problem.weight(held))
@@ -118,7 +112,7 @@ def seconds(problem: Problem, settings: Settings) -> float:
     n, e = len(problem), problem.dense.shape[1]
     model = settings["model"]
     hidden = model.get("hidden", (192, 128))
-    members = model.get("members", MEMBERS)
+    members = model.get("members", 4)
     epochs = model.get("epochs") or (30 if n > 5_000 else 60)
     wide = min(6 * e, 400) * hidden[0] + members * sum(a * b for a, b in pairwise(hidden))
     return float(
