@@ -21,6 +21,7 @@ from conjoin.fusion.contest import (
     Held,
     Rows,
     enters,
+    expected_seconds,
     fitted,
     folds_for,
     rows_of,
@@ -41,9 +42,8 @@ if TYPE_CHECKING:
 MOST_ROWS = 20_000
 MOST_CELLS = 1_500_000
 """The search looks at no more rows, and at no more numbers, than these; the chosen fuser is fitted to all."""
-NETWORK_SECONDS = 6e-4
-"""Seconds for each row that the network may take over all folds; without them before the deadline it is left
-out. The other contenders take a tenth of it together."""
+INSTANT = 0.05
+"""Seconds of work that a deadline does not forbid, so that there are pools to choose from."""
 MOST_MEMBERS = 30
 """More members than this are first cut down to those that greedy selection or their own score brings in."""
 
@@ -75,7 +75,8 @@ class Choice:
 
     fuser: a fitted record. members: the names it was fitted to; give it the outputs of these. name: of the
     candidate. score: the asked one. dropped: members that were left out, each with the reason. front: subsets
-    of members that nothing beats in loss, CPU time and bytes, by the reference pool.
+    of members that nothing beats in loss, CPU time and bytes, by the reference pool. every: 1, or 2, 3 ...
+    where a deadline left time for a fit to every second, third ... row only.
     """
 
     fuser: Any
@@ -85,6 +86,7 @@ class Choice:
     candidates: tuple[Candidate, ...]
     dropped: Mapping[str, str]
     front: tuple[Subset, ...]
+    every: int = 1
 
     def to_json(self) -> dict[str, Json]:
         """The tables as JSON; the fuser itself is not in it."""
@@ -125,9 +127,9 @@ def choose(
     any Score; log-loss, RMSE or pinball loss by default. weights, groups: (n,) of the rows; rows of a group
     stay in one fold. costs: of members, by name. max_latency: CPU seconds per row, max_size: bytes, of the
     members kept. batch: columns for a gate on the batch (which has no ONNX form); leave it out for a fuser
-    that can be exported. deadline: a time.monotonic value, after which no new contender starts; there is
-    always a choice.
-    Same input and seed, same choice, where no deadline cuts it short.
+    that can be exported. deadline: a time.monotonic value; contenders that are not expected to end in time
+    do not start (but for those that take next to no time), and there is always a choice. Same input and seed,
+    same choice, where no deadline cuts it short.
     Raises OutputsError, TruthError; InputError where no member keeps max_latency and max_size.
     """
     rows = problem(outputs, truth, weights)
@@ -195,21 +197,20 @@ def _affordable(
             (n for n in names if n not in kept), "of many members, not brought in by greedy selection"
         )
         names = kept
-    shares = frugal.cost_shares(names, costs)
-    while not frugal.fits_budget(names, costs, max_latency, max_size):
-        gone = frugal.least_valuable(rows, names, shares)
-        why[gone] = "together the members are over the limit; this one gave least for its cost"
-        names = tuple(n for n in names if n != gone)
+    if not frugal.fits_budget(names, costs, max_latency, max_size):
+        path = frugal.elimination_path(rows, names, frugal.cost_shares(names, costs))
+        kept = next(p for p in path if frugal.fits_budget(p, costs, max_latency, max_size))
+        reason = "together the members are over the limit; this one gave less for its cost"
+        why |= dict.fromkeys((n for n in names if n not in kept), reason)
+        names = kept
     return names, why
 
 
 def _brought_in(rows: Rows, score: Score) -> tuple[str, ...]:
     """Members that greedy selection picks, filled up with the best single ones."""
-    picked = dict.fromkeys(
-        fit_greedy_selection(
-            rows.stack.outputs(), rows.truth, weights=rows.shares, score=score, picks=MOST_MEMBERS
-        ).picks
-    )
+    given = rows.stack.outputs()
+    pool = fit_greedy_selection(given, rows.truth, weights=rows.shares, picks=MOST_MEMBERS)
+    picked = dict.fromkeys(pool.picks)
     losses = {n: score.loss(o, rows.truth, rows.shares) for n, o in rows.stack.outputs().items()}
     for name in sorted(losses, key=lambda n: (math.isnan(losses[n]), losses[n], n)):
         if len(picked) >= MOST_MEMBERS:
@@ -235,15 +236,20 @@ def _contest(
     batch: Batch | None,
     deadline: float | None,
 ) -> Choice:
-    best, table = _rounds(folds, names, costs, deadline)
+    begun = time.monotonic()
+    best, table = _rounds(folds, names, costs, _share_of(begun, deadline, 0.75))
     shares = frugal.cost_shares(names, costs)
     kept = _needed(folds, best.contender, names)
     why = {n: "no weight in the fused model" for n in names if n not in kept}
     if len(kept) > 1 and best.contender.name != "network" and not math.isnan(best.held.loss):
         start = best.held if kept == names else folds.held(best.contender, kept) or best.held
-        kept, more = frugal.thinned(folds, best.contender, kept, start, shares, deadline)
+        until = _share_of(begun, deadline, 0.8)
+        kept, more = frugal.thinned(folds, best.contender, kept, start, shares, until)
         why |= more
-    fuser = fitted(best.contender, rows.only(kept), folds.score, folds.seed, batch)
+    every = _every(rows, folds, best, deadline)
+    at = np.arange(0, len(rows.shares), every)
+    final = rows.only(kept) if every == 1 else rows.only(kept).rows(at)
+    fuser = fitted(best.contender, final, folds.score, folds.seed, rows_of(batch, at))
     path = frugal.elimination_path(folds.rows, names, shares) if len(names) > 1 else [names]
     front = frugal.front(folds, path, costs, deadline)
     return Choice(
@@ -254,7 +260,22 @@ def _contest(
         tuple(_final(c, best.contender.name) for c in table),
         dropped | why,
         tuple(front),
+        every,
     )
+
+
+def _share_of(begun: float, deadline: float | None, share: float) -> float | None:
+    return None if deadline is None else begun + share * (deadline - begun)
+
+
+def _every(rows: Rows, folds: Folds, best: _Standing, deadline: float | None) -> int:
+    """1, or every how many rows the final fit has time for; never fewer rows than were searched."""
+    if deadline is None:
+        return 1
+    n, searched = len(rows.shares), len(folds.rows.shares)
+    expected = 1.3 * best.held.seconds * n / max(1, searched)
+    left = max(deadline - time.monotonic(), 0.5)
+    return max(1, min(math.ceil(expected / left), n // max(1, searched)))
 
 
 def _rounds(
@@ -264,18 +285,22 @@ def _rounds(
     best: _Standing | None = None
     table: list[Candidate] = []
     kind = folds.rows.stack.kind
+    pace, evaluation = 1.0, _evaluation(folds)
     for contender in CONTENDERS[kind]:
         reason = enters(contender, folds.rows, folds.score, batch=bool(folds.batch))
         if len(names) == 1 and best is not None:
             reason = "there is one member"
-        need = NETWORK_SECONDS * folds.rows.stack.rows if contender.name == "network" else 0.0
-        if best is not None and deadline is not None and time.monotonic() + need > deadline:
-            reason = "no time left"
+        expected = expected_seconds(contender, folds, evaluation)
+        if best is not None and _late(pace * expected, deadline):
+            reason = reason or "no time left"
         if reason is not None:
             if not (contender.batch or contender.decides):
                 table.append(_row(contender.name, None, None, None, folds, Cost(), reason))
             continue
+        begun = time.monotonic()
         held = folds.held(contender)
+        if expected > 0.05:
+            pace = max(pace, (time.monotonic() - begun) / expected)
         if held is None:
             table.append(
                 _row(contender.name, None, None, None, folds, Cost(), "cannot be fitted to these rows")
@@ -294,6 +319,18 @@ def _rounds(
     if best is None:
         return _unseen(folds, names, costs, table)
     return best, table
+
+
+def _late(expected: float, deadline: float | None) -> bool:
+    """Whether work of this many seconds would not end in time; next to none is always done."""
+    return deadline is not None and expected > INSTANT and time.monotonic() + expected > deadline
+
+
+def _evaluation(folds: Folds) -> float:
+    """Seconds that it takes to score the rows once."""
+    stack, begun = folds.rows.stack, time.monotonic()
+    folds.score.loss(stack.output(stack.parts[0]), folds.rows.truth, folds.rows.shares)
+    return time.monotonic() - begun
 
 
 def _unseen(

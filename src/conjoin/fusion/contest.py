@@ -18,7 +18,7 @@ from conjoin.fusion.columns import fit_class_weights
 from conjoin.fusion.decisions import fit_decided_log_pool
 from conjoin.fusion.folds import fold_numbers
 from conjoin.fusion.gate import fit_gate
-from conjoin.fusion.greedy import fit_greedy_selection
+from conjoin.fusion.greedy import PICKS, QUICK, fit_greedy_selection
 from conjoin.fusion.linear import fit_best_single, fit_linear_pool, fit_mean
 from conjoin.fusion.logpool import fit_log_pool
 from conjoin.fusion.perceptron import MOST_INPUTS, fit_network_fuser
@@ -43,7 +43,8 @@ class Contender:
 
     A negative number: it takes over unless it is that much worse (for what is known to be better as a rule).
     least_rows: with fewer it does not take part. batch: it reads the batch, and takes part if there is one.
-    decides: it fits decisions, and takes part where the score looks at decisions alone.
+    decides: it fits decisions, and takes part where the score looks at decisions alone. seconds: of CPU for
+    one fit per number that the members gave (roughly; a deadline looks at it). row_seconds: the same per row.
     """
 
     name: str
@@ -52,6 +53,8 @@ class Contender:
     least_rows: int = 0
     batch: bool = False
     decides: bool = False
+    seconds: float = 5e-8
+    row_seconds: float = 0.0
 
 
 def _calibrated_log_pool(outputs: Mapping[str, Dense], truth: Any, **more: Any) -> Calibrated:
@@ -68,15 +71,17 @@ CLASS_CONTENDERS = (
     Contender("greedy_selection", fit_greedy_selection, 0.0),
     Contender("linear_pool", partial(fit_linear_pool, least_share=0.03), -0.5),
     Contender("log_pool", fit_log_pool, -1.0),
-    Contender("stacking, penalty 300", partial(fit_stacking, penalty=300.0), 0.75),
-    Contender("stacking, penalty 100", partial(fit_stacking, penalty=100.0), 0.75),
-    Contender("stacking, penalty 30", partial(fit_stacking, penalty=30.0), 0.75),
-    Contender("gate, penalty 3000", partial(fit_gate, penalty=3000.0), 0.75),
-    Contender("gate, penalty 1000", partial(fit_gate, penalty=1000.0), 1.0),
-    Contender("log_pool, calibrated", _calibrated_log_pool, 1.0),
-    Contender("class_weights, penalty 300", partial(fit_class_weights, penalty=300.0), 1.5, 200),
-    Contender("gate on the batch", fit_gate, 1.0, 500, batch=True),
-    Contender("network", fit_network_fuser, 1.0, 1000),
+    Contender("stacking, penalty 300", partial(fit_stacking, penalty=300.0), 0.75, seconds=4e-7),
+    Contender("stacking, penalty 100", partial(fit_stacking, penalty=100.0), 0.75, seconds=4e-7),
+    Contender("stacking, penalty 30", partial(fit_stacking, penalty=30.0), 0.75, seconds=4e-7),
+    Contender("gate, penalty 3000", partial(fit_gate, penalty=3000.0), 0.75, seconds=4e-7),
+    Contender("gate, penalty 1000", partial(fit_gate, penalty=1000.0), 1.0, seconds=4e-7),
+    Contender("log_pool, calibrated", _calibrated_log_pool, 1.0, seconds=6e-7),
+    Contender(
+        "class_weights, penalty 300", partial(fit_class_weights, penalty=300.0), 1.5, 200, seconds=2e-7
+    ),
+    Contender("gate on the batch", fit_gate, 1.0, 500, batch=True, seconds=4e-7),
+    Contender("network", fit_network_fuser, 1.0, 1000, row_seconds=2e-4),
     Contender("log_pool, decisions", fit_decided_log_pool, 0.5, 100, decides=True),
 )
 """Ways to fuse probabilities, from simple to rich. The numbers were tuned on benchmarks/quality/fusion.py."""
@@ -92,7 +97,7 @@ VALUE_CONTENDERS = (
     Contender("stacking, penalty 300", partial(fit_stacking, penalty=300.0), 1.0),
     Contender("gate, penalty 3000", partial(fit_gate, penalty=3000.0), 1.0),
     Contender("gate on the batch", fit_gate, 1.0, 500, batch=True),
-    Contender("network", fit_network_fuser, 1.5, 1000),
+    Contender("network", fit_network_fuser, 1.5, 1000, row_seconds=2e-4),
 )
 """Ways to fuse values, from simple to rich. The first stacking and gate are so near the pool that better is
 enough.
@@ -266,6 +271,16 @@ def enters(contender: Contender, rows: Rows, score: Score, *, batch: bool) -> st
     if contender.name == "network" and inputs > MOST_INPUTS // 4:
         return f"the members give {inputs} numbers a row, too many"
     return None
+
+
+def expected_seconds(contender: Contender, folds: Folds, evaluation: float) -> float:
+    """CPU seconds that holding out will take, roughly. evaluation: seconds of scoring the rows once."""
+    rows, repeats = folds.rows.stack, folds.numbers
+    members = len(rows.names)
+    each = contender.seconds * members * rows.rows * rows.width + contender.row_seconds * rows.rows
+    if contender.name == "greedy_selection" and folds.score.name not in QUICK:
+        each += PICKS * members * evaluation
+    return each * len(repeats) * (int(repeats.max()) + 1)
 
 
 def wins(folds: Folds, challenger: Held, incumbent: Held, needed: float) -> tuple[bool, Gap]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,19 @@ import numpy as np
 from conjoin.contracts import Cost
 from conjoin.fusion import loglinear
 from conjoin.fusion.contest import Contender, Folds, Held, Rows
-from conjoin.fusion.linear import LinearPool, fit_linear_pool
-from conjoin.fusion.logpool import LogPool, default_floor, fit_log_pool, log_tensor
+from conjoin.fusion.linear import fit_linear_pool
+from conjoin.fusion.logpool import default_floor, effective_rows, fit_exponents, fit_log_pool, log_tensor
 from conjoin.fusion.problems import ClassProblem, ValueProblem
+from conjoin.fusion.simplex import least_quadratic, least_squares_mixture
+from conjoin.fusion.stacking import SHRINK
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
 FRUGALITY = 0.01
 """The relative loss that is given for the whole cost: for a member with half of the cost, half of it."""
+PATH_CELLS = 1_000_000
+"""Numbers that the order of elimination is worked out on."""
 DEAR = 2.0
 """A member is dear, and may go though it has a weight, where it costs this many times the mean."""
 
@@ -75,59 +79,67 @@ def fits_budget(
     return (max_latency is None or seconds <= max_latency) and (max_size is None or size <= max_size)
 
 
-def reference(rows: Rows) -> LogPool | LinearPool:
-    """The pool that stands for all fusers where many subsets are looked at."""
-    fit = fit_log_pool if isinstance(rows, ClassProblem) else fit_linear_pool
-    return fit(rows.stack.outputs(), rows.truth, weights=rows.shares)
+def elimination_path(rows: Rows, names: Sequence[str], shares: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """Subsets from all members down to one, each without the least valuable of the one before.
 
-
-def least_valuable(rows: Rows, names: Sequence[str], shares: Mapping[str, float]) -> str:
-    """The member whose removal is estimated to cost the least loss for the share of the cost that it frees.
-
-    Members without weight in the reference pool come first, the dearest of them.
+    The least valuable is the member whose removal from a pool is estimated to cost the least loss for the
+    share of the cost that it frees; members without weight come first, the dearest of them.
     """
-    some = rows.only(names)
-    pool = reference(some)
-    idle = [n for n in names if pool.weights[n] <= 1e-9]
-    if idle:
-        return max(idle, key=lambda n: (shares[n], n))
-    w = np.array([pool.weights[n] for n in some.stack.names])
-    losses = _log_losses(some, w) if isinstance(some, ClassProblem) else _number_losses(some, w)
-    each = dict(zip(some.stack.names, losses.tolist(), strict=True))
-    return min(names, key=lambda n: (each[n] / max(shares[n], 1e-12), n))
+    some = rows.only(names).thinned_to(PATH_CELLS)
+    weigh = _class_values(some) if isinstance(some, ClassProblem) else _number_values(some)
+    order = some.stack.names
+    each = np.array([max(shares[n], 1e-12) for n in order])
+    kept = np.arange(len(order))
+    path = [tuple(names)]
+    while len(kept) > 1:
+        weights, losses = weigh(kept)
+        idle = weights <= 1e-9
+        rank = np.where(idle, -each[kept], losses / each[kept])
+        worst = int(np.lexsort((rank, ~idle))[0])
+        kept = np.delete(kept, worst)
+        path.append(tuple(order[m] for m in kept))
+    return path
 
 
-def _log_losses(rows: ClassProblem, w: Array) -> Array:
-    """About how much the log-loss of the log pool rises without each member: w^2 / (2 (H^-1)_mm).
+Weigh = Callable[["Array"], "tuple[Array, Array]"]
+"""From the members kept to their weights in a pool, and the loss that the removal of each costs."""
 
-    H is the curvature of the loss (the estimate is that of optimal brain surgeon, Hassibi and Stork 1993).
+
+def _class_values(rows: ClassProblem) -> Weigh:
+    """By the curvature of the log pool's loss at its optimum: w^2 / (2 (H^-1)_mm), the others moved to fit.
+
+    (Optimal brain surgeon, Hassibi and Stork 1993: one fit serves the whole path.)
     """
     logs = log_tensor(rows, default_floor(rows.stack.width))
-    H = loglinear.curvature(loglinear.relative(logs, rows.codes, rows.shares), w)
-    H[np.diag_indices_from(H)] += 1e-6 * float(np.trace(H)) / len(H) + 1e-12
-    return np.asarray(w**2 / (2 * np.diag(np.linalg.inv(H))))
+    optimum = fit_exponents(rows, logs, shrink=SHRINK).theta
+    H = loglinear.curvature(loglinear.relative(logs, rows.codes, rows.shares), optimum)
+    H[np.diag_indices_from(H)] += SHRINK * len(H) / effective_rows(rows.shares) + 1e-12
+
+    def weigh(kept: Array) -> tuple[Array, Array]:
+        inner = H[np.ix_(kept, kept)]
+        w = least_quadratic(inner, -(H[kept] @ optimum), optimum[kept])
+        return w, w**2 / (2 * np.diag(np.linalg.inv(inner)))
+
+    return weigh
 
 
-def _number_losses(rows: ValueProblem, w: Array) -> Array:
-    """How much the loss of the linear pool rises without each member, the others' weights scaled to sum 1."""
-    X, levels = rows.stack.tensor(), np.array(rows.stack.levels)
+def _number_values(rows: ValueProblem) -> Weigh:
+    """By the squared error of the linear pool, the others' weights scaled to sum 1."""
+    R = rows.residuals()
+    G = R @ R.T
 
-    def loss(weights: Array) -> float:
-        e = rows.target - np.tensordot(weights / weights.sum(), X, axes=1)
-        each = np.maximum(levels * e, (levels - 1) * e) if len(levels) else e**2
-        return float(rows.shares @ each.mean(axis=1))
+    def weigh(kept: Array) -> tuple[Array, Array]:
+        inner = G[np.ix_(kept, kept)]
+        w = least_squares_mixture(inner).weights
+        now, losses = float(w @ inner @ w), []
+        for m in range(len(kept)):
+            rest = np.where(np.arange(len(kept)) == m, 0.0, w)
+            total = float(rest.sum())
+            rest = rest / total if total > 1e-12 else np.full(len(kept), 1.0 / len(kept))
+            losses.append(float(rest @ inner @ rest) - now)
+        return w, np.maximum(losses, 0.0)
 
-    without = [loss(np.where(np.arange(len(w)) == m, 0.0, w)) for m in range(len(w))]
-    return np.array(without) - min(loss(w), *without)
-
-
-def elimination_path(rows: Rows, names: Sequence[str], shares: Mapping[str, float]) -> list[tuple[str, ...]]:
-    """Subsets from all members down to one, each without the least valuable of the one before."""
-    path = [tuple(names)]
-    while len(path[-1]) > 1:
-        gone = least_valuable(rows, path[-1], shares)
-        path.append(tuple(n for n in path[-1] if n != gone))
-    return path
+    return weigh
 
 
 def thinned(
@@ -175,9 +187,8 @@ def front(
     deadline: float | None,
 ) -> list[Subset]:
     """The subsets of the path that no other beats in loss, CPU time and bytes at once; the dearest first."""
-    contender = Contender(
-        "pool", fit_log_pool if isinstance(folds.rows, ClassProblem) else fit_linear_pool, 0.0
-    )
+    fit = fit_log_pool if isinstance(folds.rows, ClassProblem) else fit_linear_pool
+    contender = Contender("pool", fit, 0.0)
     found: list[Subset] = []
     for names in path:
         if found and deadline is not None and time.monotonic() > deadline:

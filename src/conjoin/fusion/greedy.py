@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from conjoin.outputs import Array
     from conjoin.scores import Score
 
+PICKS = 25
+QUICK = ("log_loss", "brier", "rmse", "mse", "r2")
+"""Scores that need no mixture to be computed."""
 RESOLUTION = 6
 """Losses that agree to this many decimals tie, unless the first loss is below 1e-4."""
 _BLOCK = 16  # probabilities multiplied before one logarithm; 1e-15^16 is still a number
@@ -37,7 +40,7 @@ def fit_greedy_selection(
     weights: Any = None,
     score: Score | None = None,
     seed: int = 0,
-    picks: int = 25,
+    picks: int = PICKS,
 ) -> LinearPool:
     """Add `picks` times the member with which the mean of all picked scores best; keep the best such mean.
 

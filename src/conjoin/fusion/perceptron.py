@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 RECIPE = Recipe(hidden=(64, 32), members=4, bins=0, dropout=0.2)
 MOST_INPUTS = 2048
+MOST_ROWS = 50_000
+"""Of more rows every second, third ... is trained on."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the network in the blend that are tried."""
 LEAST = 1e-7
@@ -208,7 +210,8 @@ def fit_network_fuser(
     deadline: a time.monotonic value. weights: (n,) of the rows. score has no influence.
     Raises OutputsError and TruthError, and OutputsError where the members give more than 2,048 numbers a row.
     """
-    rows = problem(outputs, truth, weights).thinned()
+    rows = problem(outputs, truth, weights)
+    rows = rows.thinned_to(MOST_ROWS * len(rows.stack.names) * rows.stack.width)
     inputs = len(rows.stack.names) * rows.stack.width
     if inputs > MOST_INPUTS:
         raise OutputsError(f"{inputs} numbers a row are too many for a network fuser (at most {MOST_INPUTS})")

@@ -49,8 +49,12 @@ class ClassProblem:
 
     def thinned(self) -> ClassProblem:
         """The same problem, on every second, third ... row where it holds more than MOST_CELLS numbers."""
-        step = _step(self.stack)
-        return self if step == 1 else self.rows(np.arange(0, self.stack.rows, step))
+        return self.thinned_to(MOST_CELLS)
+
+    def thinned_to(self, cells: int) -> ClassProblem:
+        """The same problem, on every second, third ... row where it holds more numbers than this."""
+        step = -(-len(self.stack.parts) * self.stack.rows * self.stack.width // cells)
+        return self if step <= 1 else self.rows(np.arange(0, self.stack.rows, step))
 
     def only(self, names: Sequence[str]) -> ClassProblem:
         """The same problem with some of the members."""
@@ -92,8 +96,12 @@ class ValueProblem:
 
     def thinned(self) -> ValueProblem:
         """The same problem, on every second, third ... row where it holds more than MOST_CELLS numbers."""
-        step = _step(self.stack)
-        return self if step == 1 else self.rows(np.arange(0, self.stack.rows, step))
+        return self.thinned_to(MOST_CELLS)
+
+    def thinned_to(self, cells: int) -> ValueProblem:
+        """The same problem, on every second, third ... row where it holds more numbers than this."""
+        step = -(-len(self.stack.parts) * self.stack.rows * self.stack.width // cells)
+        return self if step <= 1 else self.rows(np.arange(0, self.stack.rows, step))
 
     def only(self, names: Sequence[str]) -> ValueProblem:
         """The same problem with some of the members."""
@@ -103,10 +111,6 @@ class ValueProblem:
     def truth(self) -> Values:
         """The true numbers as values."""
         return Values(self.target[:, 0] if self.target.shape[1] == 1 else self.target)
-
-
-def _step(laid: Stack) -> int:
-    return max(1, -(-len(laid.parts) * laid.rows * laid.width // MOST_CELLS))
 
 
 def problem(outputs: Mapping[str, Any], truth: Any, weights: Any = None) -> ClassProblem | ValueProblem:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from conjoin.contracts import Cost
 from conjoin.errors import InputError, listed
 from conjoin.fusion.choose import choose
@@ -54,7 +56,7 @@ def fuse(
         seed=seed,
         deadline=deadline,
     )
-    plan = {"name": choice.name, "members": list(choice.members), "seed": seed}
+    plan = {"name": choice.name, "members": list(choice.members), "seed": seed, "every": choice.every}
     return Fused(choice.fuser, choice.members, choice.to_json(), plan)
 
 
@@ -72,7 +74,10 @@ def _again(
     found = [c for c in CONTENDERS[rows.stack.kind] if c.name == repeat["name"]]
     if not found or not set(names) <= set(outputs):
         raise InputError(f"the plan fuses {listed(names)} by {repeat['name']!r}, which this version cannot")
+    used, every = rows.only(names), int(repeat.get("every", 1))
+    if every > 1:
+        used = used.rows(np.arange(0, len(used.shares), every))
     with one_thread():
-        fuser = fitted(found[0], rows.only(names), score, int(repeat["seed"]), None)
+        fuser = fitted(found[0], used, score, int(repeat["seed"]), None)
     choice = {"name": repeat["name"], "score": score.name, "members": list(names), "repeated": True}
     return Fused(fuser, names, choice, dict(repeat))
