@@ -44,3 +44,31 @@ def test_in_a_hurry_rounds_are_fewer_and_greater():
     assert hurried(entry, 0.5) is entry
     forest = dataclasses.replace(entry, settings={"trees": 10, "model": {}})
     assert hurried(forest, 4.0) is forest
+
+
+def test_a_member_that_fails_does_not_take_the_others_with_it():
+    from conjoin.train.budget import Clock, Memory
+    from conjoin.train.run import Course, run
+
+    p = problem(300, 2)
+    first, second = (e for e in entries(p, "fast", ("lightgbm", "linear")))
+    broken = dataclasses.replace(first, settings={**first.settings, "model": {"num_leaves": 1}})
+    said = []
+    course = Course(p, Clock.seconds(20), Memory(), 0, said.append, {}, lambda tried: None)
+    tried, notes = run(course, [broken, second])
+    assert [t.entry.name for t in tried] == ["linear"]
+    assert notes[0].startswith("lightgbm failed and was left out: LightGBMError")
+    assert [e.best for e in said if e.loss is not None] == [tried[0].loss]
+
+
+def test_what_takes_too_long_comes_last():
+    from conjoin.train.budget import Clock, Memory
+    from conjoin.train.run import Course, run
+
+    p = problem(3_000, 2)
+    network, linear = (next(e for e in entries(p, "balanced", (n,))) for n in ("network", "linear"))
+    said = []
+    course = Course(p, Clock.seconds(1.0), Memory(), 0, said.append, {}, lambda tried: None)
+    tried, _ = run(course, [network, linear])
+    assert tried[0].entry.name == "linear"
+    assert next(e.member for e in said) == "linear"

@@ -207,11 +207,16 @@ def _wanted(members: tuple[str, ...] | None) -> set[str] | None:
 RATES = ("learning_rate", "eta")
 
 
+def can_hurry(entry: Entry) -> bool:
+    """Whether `hurried` can make the entry quicker."""
+    return "rounds" in entry.settings and any(r in entry.settings["model"] for r in RATES)
+
+
 def hurried(entry: Entry, factor: float) -> Entry:
     """The entry with fewer rounds by this factor, each with a greater step; as it is where factor <= 1."""
     model = dict(entry.settings.get("model", {}))
     rate = next((r for r in RATES if r in model), None)
-    if factor <= 1 or rate is None or "rounds" not in entry.settings:
+    if factor <= 1 or rate is None or not can_hurry(entry):
         return entry
     grown = min(0.3, model[rate] * factor)
     rounds = max(30, int(entry.settings["rounds"] / factor))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 
 from conjoin.train.budget import Clock, Memory
 from conjoin.train.learners import LEARNERS, Fitted, OutOfTimeError
-from conjoin.train.portfolio import Entry, hurried
+from conjoin.train.portfolio import Entry, can_hurry, hurried
 from conjoin.train.problem import Problem
 from conjoin.train.progress import Event, Progress
 
@@ -29,6 +31,10 @@ class Tried:
     seconds: float
 
 
+LAST_SECONDS = 3.0
+"""What a member may take that is fitted although the time is over."""
+LONG = 1.5
+"""A member that would take so many times what it may is tried after the others."""
 MOMENT = 0.5
 """Seconds below which a time is more overhead than work."""
 
@@ -68,21 +74,25 @@ class Course:
 def run(course: Course, entries: Sequence[Entry]) -> tuple[list[Tried], list[str]]:
     """Fit the entries in order, each with its share of the time left. Returns members and notes.
 
-    Members of `course.done` are taken as they are. Where nothing could be fitted in time, the first learner
-    gets a few rounds with no clock: there is always a member, unless the run was stopped.
+    One that would take far more than its share, and cannot hurry, is tried last. Members of `course.done` are
+    taken as they are. A member that fails is left out, and a note says so. Where nothing could be fitted in
+    time, the first booster gets a few rounds: there is always a member, unless the run was stopped.
     """
     tried: list[Tried] = []
     notes: list[str] = []
-    pace = Pace()
-    for at, entry in enumerate(entries):
-        reason = _reason_against(course, entry, entries[at:], pace)
-        if entry.name in course.done:
-            found: Tried | None = course.done[entry.name]
-        elif reason:
+    pace, waiting, late = Pace(), deque(entries), set[str]()
+    while waiting:
+        rest = tuple(waiting)
+        entry = waiting.popleft()
+        found = course.done.get(entry.name)
+        reason = "" if found else _reason_against(course, entry, rest, pace)
+        if reason:
             notes.append(f"{entry.name} was left out: {reason}")
-            continue
-        else:
-            found, pace = _try(course, entry, entries[at:], pace, notes)
+        elif found is None and waiting and entry.name not in late and _long(course, entry, rest, pace):
+            late.add(entry.name)
+            waiting.append(entry)
+        elif found is None:
+            found, pace = _try(course, entry, rest, pace, notes)
         if found is not None:
             tried.append(found)
             _tell(course, tried, len(entries))
@@ -115,6 +125,12 @@ def _reason_against(course: Course, entry: Entry, rest: Sequence[Entry], pace: P
     return "it would take far longer than its share of the time" if hopeless and pace.seen else ""
 
 
+def _long(course: Course, entry: Entry, rest: Sequence[Entry], pace: Pace) -> bool:
+    """Whether an entry that cannot hurry would take far longer than it may."""
+    allowed = course.clock.left() * _share(rest)
+    return not can_hurry(entry) and _guess(course, entry) * pace.factor > LONG * allowed
+
+
 def _share(rest: Sequence[Entry]) -> float:
     """The share of the time left that the first of the rest may take: at most three times its part."""
     total = sum(e.share for e in rest)
@@ -144,18 +160,33 @@ def _try(
     except MemoryError:
         notes.append(f"{entry.name} was left out: the memory was not enough")
         return None, pace
+    except _known_failures() as error:
+        notes.append(f"{entry.name} failed and was left out: {type(error).__name__}: {str(error)[:200]}")
+        return None, pace
     course.keep(found)
     return found, pace.after(_guess(course, used), time.monotonic() - begin)
+
+
+def _known_failures() -> tuple[type[Exception], ...]:
+    """What learners and their libraries raise: one that fails must not take the others with it."""
+    return (ArithmeticError, ValueError, RuntimeError, np.linalg.LinAlgError, *_library_errors())
+
+
+def _library_errors() -> list[type[Exception]]:
+    names = (("lightgbm.basic", "LightGBMError"), ("xgboost.core", "XGBoostError"),
+             ("catboost", "CatBoostError"))  # fmt: skip
+    loaded = ((sys.modules.get(module), name) for module, name in names)
+    return [getattr(module, name) for module, name in loaded if module is not None]
 
 
 def _last_resort(course: Course, entries: Sequence[Entry]) -> Tried:
     entry = next((e for e in entries if "rounds" in e.settings), entries[0])
     settings = dict(entry.settings)
-    if "rounds" in settings:
+    quick = "rounds" in settings
+    if quick:
         settings |= {"rounds": 11, "patience": 11, "step": 10}
-    return fit_entry(
-        course.problem, dataclasses.replace(entry, settings=settings), course.seed, clock=Clock.endless()
-    )
+    clock = Clock.endless() if quick else Clock.seconds(LAST_SECONDS)
+    return fit_entry(course.problem, dataclasses.replace(entry, settings=settings), course.seed, clock=clock)
 
 
 def _tell(course: Course, tried: Sequence[Tried], total: int) -> None:
