@@ -48,7 +48,7 @@ MEMBERS = ("ensemble", "portable", "onnx", "predictions")
 MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
 FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
-    *("network_fuser", "calibrated"),
+    *("network_fuser", "calibrated", "selected"),
 )
 CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic")
 CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -57,6 +57,7 @@ CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
     "average": {"part": MODELS},
     "network_fuser": {"pool": FUSERS, "network": ("network",)},
     "calibrated": {"fuser": FUSERS, "before.": CALIBRATORS, "after": CALIBRATORS},
+    "selected": {"fuser": FUSERS},
 }
 """Type name -> how names of its children begin -> the types that they may be of."""
 

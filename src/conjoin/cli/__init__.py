@@ -13,8 +13,10 @@ import io
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -58,21 +60,40 @@ def _guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def call(*words: Any, **options: Any) -> None:
+        interrupted = _interrupts()
         try:
             with warnings.catch_warnings():
                 _quiet()
                 verb(*words, **options)
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient one more must not cut the message
-            stopped = StoppedError("stopped; nothing was written")
-            raise typer.Exit(_told(stopped, json=options["json"])) from None
+            raise typer.Exit(_stopped(json=options["json"])) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it will be flushed once more
         except Exception as error:
+            if interrupted.is_set():  # a library that was just being imported tells of it in its own way
+                raise typer.Exit(_stopped(json=options["json"])) from None
             raise typer.Exit(_told(error, json=options["json"])) from error
 
     return call
+
+
+def _interrupts() -> threading.Event:
+    """Set at the first Ctrl-C, which raises KeyboardInterrupt as ever."""
+    seen = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        seen.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
+    return seen
+
+
+def _stopped(*, json: bool) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an impatient one more must not cut the message
+    return _told(StoppedError("stopped; nothing was written"), json=json)
 
 
 for _name, _verb in VERBS.items():

@@ -283,6 +283,8 @@ def _interruptible(clock: Clock) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if clock.stopped.is_set():
+            if callable(before):
+                before(number, frame)
             raise KeyboardInterrupt
         clock.stopped.set()
 
