@@ -6,6 +6,7 @@ import gzip
 import inspect
 import json
 import re
+import signal
 
 import numpy as np
 import onnxruntime
@@ -227,3 +228,9 @@ def test_info_plots_loss_against_cost(command, trained, tmp_path):
     assert command("info", trained, "--plot", tmp_path / "p.json").status == 0
     assert "linear" in (tmp_path / "p.json").read_text()
     assert command("info", trained, "--plot", tmp_path / "p.json").status == 3
+
+
+def test_a_verb_leaves_the_way_of_ctrl_c_as_it_found_it(command, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    assert command("info", tmp_path / "nothing here").status != 0
+    assert signal.getsignal(signal.SIGINT) is before

@@ -7,6 +7,7 @@ writes one JSON document to stdout; tables go to stdout, progress and notes to s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import io
@@ -15,7 +16,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Annotated, Any
 
@@ -60,35 +61,42 @@ def _guarded(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def call(*words: Any, **options: Any) -> None:
-        interrupted = _interrupts()
-        try:
-            with warnings.catch_warnings():
-                _quiet()
-                verb(*words, **options)
-                sys.stdout.flush()
-        except KeyboardInterrupt:
-            raise typer.Exit(_stopped(json=options["json"])) from None
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it will be flushed once more
-        except Exception as error:
-            if interrupted.is_set():  # a library that was just being imported tells of it in its own way
+        with _interrupts() as interrupted:
+            try:
+                with warnings.catch_warnings():
+                    _quiet()
+                    verb(*words, **options)
+                    sys.stdout.flush()
+            except KeyboardInterrupt:
                 raise typer.Exit(_stopped(json=options["json"])) from None
-            raise typer.Exit(_told(error, json=options["json"])) from error
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it will be flushed once more
+            except Exception as error:
+                if interrupted.is_set():  # a library that was just being imported tells of it in its own way
+                    raise typer.Exit(_stopped(json=options["json"])) from None
+                raise typer.Exit(_told(error, json=options["json"])) from error
 
     return call
 
 
-def _interrupts() -> threading.Event:
-    """Set at the first Ctrl-C, which raises KeyboardInterrupt as ever."""
+@contextlib.contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set at the first Ctrl-C, which raises KeyboardInterrupt as ever; a verb that ends leaves no trace."""
     seen = threading.Event()
 
     def stop(number: int, frame: FrameType | None) -> None:
         seen.set()
         raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, stop)
-    return seen
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield seen
+    finally:
+        if not seen.is_set():  # else the process is ending, and one more must not cut its message
+            signal.signal(signal.SIGINT, before)
 
 
 def _stopped(*, json: bool) -> int:
