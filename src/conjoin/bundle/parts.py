@@ -34,6 +34,8 @@ PARTS: dict[str, str] = {
     "gate": "conjoin.fusion.gate:Gate",
     "calibrated": "conjoin.fusion.calibrate:Calibrated",
     "selected": "conjoin.fusion.selected:Selected",
+    "single": "conjoin.fusion.single:Single",
+    "applied": "conjoin.fusion.applied:Applied",
     "temperature": "conjoin.fusion.calibrators:Temperature",
     "vector_scaling": "conjoin.fusion.calibrators:VectorScaling",
     "sigmoid": "conjoin.fusion.calibrators:Sigmoid",
@@ -48,7 +50,7 @@ MEMBERS = ("ensemble", "portable", "onnx", "predictions")
 MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
 FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
-    *("network_fuser", "calibrated", "selected"),
+    *("network_fuser", "calibrated", "selected", "single", "applied"),
 )
 CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic")
 CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {

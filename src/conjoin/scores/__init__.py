@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Mapping
+from typing import Any, overload
+
 from conjoin.errors import InputError, listed, nearest
-from conjoin.outputs import Labels, Output, Probabilities, Quantiles, Values
+from conjoin.outputs import Labels, Output
 from conjoin.scores import classes as c
 from conjoin.scores import numbers as v
+from conjoin.scores.field import FieldScore, mean_of_rows
 from conjoin.scores.score import (
     Better,
     Case,
@@ -83,41 +88,89 @@ ALIASES: dict[str, str] = {
 """Names that other libraries give to scores of the table."""
 
 
-def score_of(name: str) -> Score:
+FIELDS: dict[str, str] = {
+    "ranking": "conjoin.scores.ranking",
+    "boxes": "conjoin.scores.boxes",
+    "masks": "conjoin.scores.masks",
+    "spans": "conjoin.scores.spans",
+    "texts": "conjoin.scores.texts",
+    "embeddings": "conjoin.scores.embeddings",
+}
+"""Kind -> module with the table `SCORES` of its field; imported when it is first asked for (numba)."""
+
+DEFAULTS: dict[str, str] = {
+    "probabilities": "log_loss",
+    "labels": "accuracy",
+    "values": "rmse",
+    "quantiles": "pinball",
+    "ranking": "ndcg@10",
+    "boxes": "ap50",
+    "masks": "dice",
+    "spans": "f1",
+    "texts": "chrf",
+    "embeddings": "spearman",
+}
+"""Kind -> the score where nobody asks for one."""
+
+
+def scores_of(kind: str) -> Mapping[str, Score | FieldScore]:
+    """The scores that answers of a kind can have, by name.
+
+    >>> sorted(scores_of("quantiles"))
+    ['coverage', 'crps', 'pinball', 'winkler']
+    """
+    if kind in FIELDS:
+        table: Mapping[str, FieldScore] = importlib.import_module(FIELDS[kind]).SCORES
+        return table
+    if kind == Labels.kind:
+        return {n: s for n, s in SCORES.items() if s.decisions}
+    return {n: s for n, s in SCORES.items() if s.kind == kind}
+
+
+@overload
+def score_of(name: str) -> Score: ...
+@overload
+def score_of(name: str, kind: str) -> Score | FieldScore: ...
+def score_of(name: str, kind: str | None = None) -> Score | FieldScore:
     """The score of this name, or of its alias. Raises InputError with the nearest name.
+
+    kind: of the answers, for kinds whose field has its own scores (rankings, boxes, texts ...).
 
     >>> score_of("roc_auc").name
     'auc'
     """
-    known = ALIASES.get(name, name)
-    if known not in SCORES:
-        raise InputError(f"no score {name!r}{nearest(name, SCORES)}; there are {listed(SCORES, 40)}")
-    return SCORES[known]
+    table = scores_of(kind) if kind in FIELDS else SCORES
+    known = name if name in table else ALIASES.get(name, name)
+    if known not in table:
+        raise InputError(f"no score {name!r}{nearest(name, table)}; there are {listed(table, 40)}")
+    return table[known]
 
 
-def default_score(output: Output) -> Score:
-    """The score for a kind where nobody asked for one: log-loss, RMSE or pinball loss. Raises InputError."""
-    if isinstance(output, Labels):
-        return SCORES["accuracy"]
-    names = {Probabilities.kind: "log_loss", Values.kind: "rmse", Quantiles.kind: "pinball"}
-    if output.kind not in names:
-        raise InputError(f"there is no score for {output.kind} yet; there are scores for {listed(names)}")
-    return SCORES[names[output.kind]]
+def default_score(output: Output) -> Any:
+    """The score for a kind where nobody asked for one: `DEFAULTS`. Raises InputError."""
+    if output.kind not in DEFAULTS:
+        raise InputError(f"there is no score for {output.kind}; there are scores for {listed(DEFAULTS)}")
+    return score_of(DEFAULTS[output.kind], output.kind)
 
 
 __all__ = [
     "ALIASES",
+    "DEFAULTS",
+    "FIELDS",
     "SCORES",
     "Case",
     "Difference",
     "Estimate",
+    "FieldScore",
     "Kind",
     "Score",
     "checked_weights",
     "default_score",
     "estimate",
+    "mean_of_rows",
     "p_value",
     "paired",
     "score_of",
+    "scores_of",
     "user_score",
 ]

@@ -1,0 +1,115 @@
+"""One member's answers as the fused answer, of any kind; and the guard that falls back to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from conjoin.errors import OutputsError, listed
+from conjoin.fusion.packing import members_of
+from conjoin.outputs import Labels, Output, Probabilities
+
+if TYPE_CHECKING:
+    from conjoin.contracts import Batch, Storable
+    from conjoin.outputs import Array, Json
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Single:
+    """The answers of the first of `members` that is there; where it skipped a row, nobody answers.
+
+    Labels become probabilities of 0 and 1. The members after the first stand in only where it is absent
+    from the outputs altogether.
+    """
+
+    members: tuple[str, ...]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Name of the member whose output matters."""
+        return self.members[:1]
+
+    def __call__(self, outputs: Mapping[str, Any], /, *, batch: Batch | None = None) -> Output:
+        """The member's output. Raises OutputsError where none of the members is there."""
+        for name in self.members:
+            if name in outputs:
+                return as_fused(outputs[name])
+        raise OutputsError(f"none of {listed(self.members)} is among {listed(outputs) or 'no outputs'}")
+
+    def children(self) -> Mapping[str, Storable]:
+        """None."""
+        return {}
+
+    def pack(self) -> tuple[dict[str, Array], dict[str, Json]]:
+        """The names."""
+        return {}, {"members": list(self.members)}
+
+    @classmethod
+    def unpack(
+        cls, arrays: Mapping[str, Array], meta: Mapping[str, Json], children: Mapping[str, Any]
+    ) -> Self:
+        """The inverse of `pack`. Raises BundleError."""
+        return cls(tuple(members_of(meta)))
+
+
+def as_fused(output: Any) -> Output:
+    """A member's output in the kind that fusing gives: labels become probabilities."""
+    if not isinstance(output, Labels):
+        return output  # type: ignore[no-any-return]
+    return Probabilities(output.one_hot(), output.classes, output.answered & (output.codes >= 0))
+
+
+def ranked(outputs: Mapping[str, Any], truth: Output, score: Any, weights: Any = None) -> dict[str, float]:
+    """Members and their losses, best first; ties by name; those whose loss is not defined come last."""
+    losses = {n: score.loss(as_fused(o), truth, weights) for n, o in outputs.items()}
+    return dict(sorted(losses.items(), key=lambda p: (math.isnan(p[1]), p[1], p[0])))
+
+
+def fit_single(
+    outputs: Mapping[str, Any], truth: Output, *, weights: Any = None, score: Any = None, seed: int = 0
+) -> Single:
+    """The member with the least loss on the truth. score: by default the kind's. Raises OutputsError."""
+    if not outputs:
+        raise OutputsError("there is no output to choose from")
+    return Single(tuple(ranked(outputs, truth, score or _default(outputs), weights)))
+
+
+def guarded(
+    fuser: Any, outputs: Mapping[str, Any], truth: Output, score: Any = None, weights: Any = None
+) -> Any:
+    """The fuser, or `Single` where the best single member does better on the same rows.
+
+    score: by default the kind's. A fuser whose loss is not defined gives way too.
+    """
+    score = score or _default(outputs)
+    names = getattr(fuser, "members", None) or tuple(outputs)
+    best = ranked(outputs, truth, score, weights)
+    mine = score.loss(fuser({n: outputs[n] for n in names if n in outputs}), truth, weights)
+    least = next(iter(best.values()))
+    if mine <= least + 1e-12 * max(1.0, abs(least)) or math.isnan(least):
+        return fuser
+    return Single(tuple(best))
+
+
+def silenced(output: Any, rows: Any) -> Any:
+    """The output with these rows ((n,) bool) not answered; ragged rows become empty."""
+    rows = np.asarray(rows, dtype=bool)
+    if isinstance(output, Labels):
+        return replace(output, codes=np.where(rows, -1, output.codes), answered=output.answered & ~rows)
+    if not output.ragged:
+        return replace(output, answered=output.answered & ~rows)
+    lengths = np.diff(output.offsets)
+    kept = np.repeat(~rows, lengths)
+    changed: dict[str, Any] = {n: getattr(output, n)[kept] for n in output.ragged}
+    offsets = np.concatenate([[0], np.cumsum(np.where(rows, 0, lengths))])
+    return replace(output, **changed, offsets=offsets, answered=output.answered & ~rows)
+
+
+def _default(outputs: Mapping[str, Any]) -> Any:
+    from conjoin.scores import default_score
+
+    return default_score(next(iter(outputs.values())))

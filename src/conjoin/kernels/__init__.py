@@ -1,0 +1,1 @@
+"""Compiled loops on plain arrays, a file for each kind of output. They know arrays only."""
