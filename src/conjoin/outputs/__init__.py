@@ -8,7 +8,8 @@
 | labels        | a class, or abstain                 | codes (n,) int, -1 abstains |
 | embeddings    | a vector                            | values (n, D) float |
 | masks         | a label or probability per pixel    | values (n, *spatial) |
-| texts         | a string, with a score              | texts (n,) of str, scores (n,) |
+| texts         | a string, with a score              | texts (n,) of str, scores (n,); of words, if known: |
+|               |                                     | confidences, starts, ends (t,), offsets (n + 1,) |
 | ranking       | items with scores, best first       | ids (t,), scores (t,), offsets (n + 1,) |
 | boxes         | regions with class and score        | coords (t, 2 | 4 | 6), scores, codes (t,), offsets |
 | spans         | stretches of text with class, score | starts (t,), ends (t,), scores, codes (t,), offsets |
@@ -51,6 +52,9 @@ def concat(outputs: Sequence[Output]) -> Output:
     meta = first.pack()[1]
     if any(type(o) is not type(first) or o.pack()[1] != meta for o in outputs[1:]):
         raise OutputsError("outputs of different kinds, classes or levels cannot be joined")
+    if any(isinstance(o, Texts) and o.ragged for o in outputs):
+        outputs = [o.marked() for o in outputs if isinstance(o, Texts)]
+        first = outputs[0]
     changed: dict[str, Array] = {}
     for name in first.arrays():
         parts = [getattr(o, name) for o in outputs]

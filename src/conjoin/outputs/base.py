@@ -54,7 +54,7 @@ class Output(ABC):
         meta: dict[str, Json] = {"kind": self.kind}
         for f in fields(self):
             value = getattr(self, f.name)
-            if not isinstance(value, np.ndarray):
+            if value is not None and not isinstance(value, np.ndarray):
                 meta[f.name] = list(value)
         return arrays, meta
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 import numpy as np
@@ -216,12 +216,24 @@ class Masks(Output):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Texts(Output):
-    """texts (n,) of str; scores (n,) float: log-probability or confidence, NaN where unknown."""
+    """texts (n,) of str; scores (n,) float: log-probability or confidence, NaN where unknown.
+
+    The words of a text are what white space parts. Speech recognisers also say of each of the t words of all
+    rows: confidences (t,), starts and ends (t,) in seconds, NaN where unknown; offsets (n + 1,) cut them into
+    rows and follow from the texts. All four are None where nothing is known of words.
+
+    >>> Texts(["the cat", "sat"], confidences=[0.9, 0.4, 0.7]).take([1]).confidences
+    array([0.7])
+    """
 
     kind: ClassVar[str] = "texts"
     texts: Array
     scores: Array = cast(Array, None)
     answered: Array = cast(Array, None)
+    offsets: Array | None = None
+    confidences: Array | None = None
+    starts: Array | None = None
+    ends: Array | None = None
 
     def __post_init__(self) -> None:
         texts = strings(self.texts)
@@ -229,10 +241,52 @@ class Texts(Output):
         if scores.shape != texts.shape:
             raise OutputsError(f"texts: {len(texts)} texts but scores of shape {scores.shape}")
         self._set(texts=texts, scores=scores, answered=mark_answered(self.answered, len(texts), self.kind))
+        if any(v is not None for v in (self.offsets, self.confidences, self.starts, self.ends)):
+            self._mark()
 
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def ragged(self) -> tuple[str, ...]:  # type: ignore[override]  # it depends on what is known
+        """Names of the arrays of words, where anything is known of words."""
+        return () if self.offsets is None else MARKS
+
     def columns(self, name: str) -> dict[str, Array]:
         """The column `name` of strings."""
         return {name: self.texts}
+
+    def marked(self) -> Texts:
+        """The same texts, with NaN for all that is not known of their words."""
+        return (
+            self
+            if self.offsets is not None
+            else replace(self, confidences=np.full(self._counts().sum(), np.nan))
+        )
+
+    def _counts(self) -> Array:
+        return np.array([len(str(t).split()) for t in self.texts], dtype=np.int64)
+
+    def _mark(self) -> None:
+        counts = self._counts()
+        if self.offsets is not None:  # a row that is not answered may keep its text and have no words
+            given = np.diff(np.asarray(self.offsets, np.int64))
+            silent = (given == 0) & ~self.answered if given.shape == counts.shape else False
+            counts = np.where(silent, 0, counts)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        if self.offsets is not None and not np.array_equal(offsets, self.offsets):
+            raise OutputsError("texts: offsets do not count the words of the texts; leave them out")
+        marks = {}
+        for name in MARKS:
+            given = getattr(self, name)
+            marks[name] = np.full(offsets[-1], np.nan) if given is None else np.asarray(given, np.float64)
+            if marks[name].shape != (offsets[-1],):
+                raise OutputsError(
+                    f"texts: {offsets[-1]} words (white space parts them) but {name} of shape "
+                    f"{marks[name].shape}"
+                )
+        self._set(offsets=offsets, **marks)
+
+
+MARKS = ("confidences", "starts", "ends")
+"""Arrays of `Texts` with a number for each word."""
