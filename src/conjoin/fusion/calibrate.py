@@ -19,6 +19,7 @@ from conjoin.fusion.calibrators import (
     only_probabilities,
 )
 from conjoin.fusion.folds import folds_of
+from conjoin.fusion.isotonic import rising
 from conjoin.fusion.logpool import default_floor, effective_rows
 from conjoin.fusion.packing import child, names_of
 from conjoin.fusion.problems import ClassProblem, class_problem
@@ -145,13 +146,11 @@ def fit_isotonic(output: Any, truth: Any, *, weights: Any = None) -> Isotonic:
 
 def _rising(rows: ClassProblem, k: int) -> tuple[Array, Array]:
     """Knots and heights of one class."""
-    from scipy.optimize import isotonic_regression
-
     x, group = np.unique(rows.stack.parts[0][:, k].astype(np.float64), return_inverse=True)
     mass = np.bincount(group, rows.shares)
     hits = np.bincount(group, rows.shares * (rows.codes == k))
     share = 1.0 / effective_rows(rows.shares)
-    y = isotonic_regression(hits / mass, weights=mass).x
+    y = rising(hits / mass, mass)
     starts = np.flatnonzero(np.diff(y, prepend=-1.0))
     ends = np.append(starts[1:], len(y)) - 1
     block = np.add.reduceat(mass, starts)

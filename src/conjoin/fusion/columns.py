@@ -10,6 +10,7 @@ import numpy as np
 
 from conjoin.fusion import rules
 from conjoin.fusion.affine import emit_rising, everybody, present
+from conjoin.fusion.descent import descend
 from conjoin.fusion.folds import folds_of
 from conjoin.fusion.logpool import default_floor, effective_rows, fit_exponents, log_tensor
 from conjoin.fusion.packing import ask, members_of, names_of, number, text
@@ -128,8 +129,6 @@ def fit_class_weights(
 
 
 def _per_class(rows: ClassProblem, floor: float, penalties: tuple[float, ...]) -> list[ColumnWeights]:
-    from scipy.optimize import minimize
-
     logs = log_tensor(rows, floor)
     members, _, width = logs.shape
     pool = fit_exponents(rows, logs, shrink=SHRINK).theta
@@ -137,8 +136,7 @@ def _per_class(rows: ClassProblem, floor: float, penalties: tuple[float, ...]) -
     x, out = start, []
     for penalty in penalties:
         loss = _objective(rows, logs, start, penalty / effective_rows(rows.shares))
-        options = {"maxiter": 200, "maxcor": 20, "ftol": 1e-10, "gtol": 1e-7}
-        x = minimize(loss, x, jac=True, method="L-BFGS-B", options=options).x
+        x = descend(loss, x)
         weights, intercepts = x[:-width].reshape(members, width), x[-width:]
         out.append(
             ColumnWeights(rows.stack.names, weights, intercepts, "probabilities", rows.stack.classes, floor)

@@ -12,6 +12,7 @@ import numpy as np
 
 from conjoin.errors import OutputsError, TruthError, listed
 from conjoin.outputs import Array, Labels, Output, Probabilities, Quantiles, Values
+from conjoin.scores.student import student_cdf, student_quantile
 
 Better = Literal["lower", "higher"]
 Kind = Literal["probabilities", "values", "quantiles"]
@@ -127,12 +128,12 @@ def estimate(score: Score, output: Output, truth: Output, weights: Any = None) -
 
 
 def paired(score: Score, a: Output, b: Output, truth: Output, weights: Any = None) -> Difference:
-    """Is a better than b on the same rows? Rows that either did not answer are left out.
+    """Is a better than b on the same rows?
 
-    A t-test on differences of per-row losses, or a bootstrap (seed 0) where the score has no rows.
+    Rows that either did not answer are left out, but for scores to which silence is an empty answer. A t-test on differences of per-row losses, or a bootstrap (seed 0) where the score has no rows.
     """
     both = a.answered & b.answered  # type: ignore[attr-defined]
-    if not both.all():
+    if isinstance(score, Score) and not both.all():
         a, b, truth = a.take(both), b.take(both), truth.take(both)
         weights = None if weights is None else np.asarray(weights)[both]
     rows_a, rows_b = score.rows(a, truth, weights), score.rows(b, truth, weights)
@@ -160,9 +161,7 @@ def p_value(mean: float, error: float, freedom: float) -> float:
         return 1.0
     if error == 0:
         return 1.0 if mean == 0 else 0.0
-    from scipy.special import stdtr
-
-    return float(2 * stdtr(freedom, -abs(mean / error)))
+    return 2 * student_cdf(-abs(mean / error), freedom)
 
 
 def user_score(
@@ -306,9 +305,7 @@ def _error(rows: Array, weights: Any) -> tuple[float, float]:
 def _t_quantile(freedom: float) -> float:
     if freedom < 1:
         return math.nan
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.975))
+    return student_quantile(0.975, freedom)
 
 
 def _bootstrap(score: Score, outputs: tuple[Output, ...], truth: Output, weights: Any) -> Array:
