@@ -118,12 +118,15 @@ def test_texts_say_what_is_known_of_their_words() -> None:
     marked = Texts(["ein Wort", "", "日本語"], confidences=[0.9, 0.5, 0.1], starts=[0.0, 0.5, 2.0])
     same(unpack(*marked.pack()), marked)
     taken = marked.take([2, 0]).confidences
-    assert taken is not None and taken.tolist() == [0.1, 0.9, 0.5]
+    assert taken is not None
+    assert taken.tolist() == [0.1, 0.9, 0.5]
     joined = concat([marked, Texts(["zwei Worte"])])
-    assert isinstance(joined, Texts) and joined.offsets is not None and joined.starts is not None
+    assert isinstance(joined, Texts)
+    assert joined.offsets is not None
+    assert joined.starts is not None
     assert joined.offsets.tolist() == [0, 2, 2, 3, 5]
     assert np.isnan(joined.starts[3:]).all()
-    with pytest.raises(OutputsError, match="3 words .* but confidences of shape"):
+    with pytest.raises(OutputsError, match="but confidences of shape"):
         Texts(["ein Wort", "", "x"], confidences=[0.9])
     with pytest.raises(OutputsError, match="offsets do not count the words"):
         Texts(["ein Wort"], confidences=[0.9, 0.1], offsets=[0, 1])
