@@ -353,9 +353,9 @@ def test_probabilities_that_are_none(command, tmp_path):
     refused(fuse(command, tmp_path, "probabilities", a, b), 2, "a: ", "sum to 1", "row 2 has no 7, yes 0.5")
 
 
-def test_a_kind_that_cannot_be_fused_yet(command, tmp_path):
+def test_a_kind_that_there_is_not(command, tmp_path):
     a, b = write(tmp_path / "a.csv", "p\n1\n"), write(tmp_path / "b.csv", "p\n1\n")
-    refused(fuse(command, tmp_path, "boxes", a, b), 2, "'boxes'", "probabilities and values")
+    refused(fuse(command, tmp_path, "value", a, b), 2, "'value'", "did you mean 'values'")
 
 
 def test_a_method_that_is_not_known(command, tmp_path):

@@ -12,8 +12,16 @@ import numpy as np
 
 from conjoin.checks.compare import LawBroken, call_name, first_difference, must_match
 from conjoin.contracts import Storable
-from conjoin.errors import InputError
-from conjoin.outputs import Labels, Output, concat
+from conjoin.fusion.single import silenced
+from conjoin.outputs import (
+    Embeddings,
+    Labels,
+    Output,
+    Probabilities,
+    Quantiles,
+    Values,
+    concat,
+)
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -85,8 +93,8 @@ def order_does_not_matter(case: FuserCase) -> None:
     """Members in another order give the same answer."""
     fused: Output = case.fuser(dict(reversed(list(case.outputs.items()))))
     classes = getattr(case.answer, "classes", ())
-    if classes and set(classes) == set(cast(Any, fused).classes):
-        fused = cast(Any, fused).align(classes)
+    if isinstance(fused, Probabilities | Labels) and set(classes) == set(fused.classes):
+        fused = fused.align(classes)
     what = "with members in another order, it differs"
     must_match("order does not matter", case.subject, case.answer, fused, what, tolerance=case.tolerance)
 
@@ -127,7 +135,7 @@ def weight_0_is_absent(case: FuserCase) -> None:
 
 def _must_agree(case: FuserCase, law: str, with_it: Any, without: Any, who: str) -> None:
     classes = getattr(with_it, "classes", ())
-    if classes and set(without.classes) <= set(classes):
+    if isinstance(without, Probabilities | Labels) and set(without.classes) <= set(classes):
         without = without.align(classes)
     must_match(law, case.subject, with_it, without, f"without {who} it differs", tolerance=case.tolerance)
 
@@ -137,7 +145,7 @@ def unanswered_stays_unanswered(case: FuserCase) -> None:
     law, rows = "unanswered stays unanswered", case.rows
     silent = np.zeros(rows, dtype=bool)
     silent[:: max(2, rows // 3)] = True
-    fused: Any = case.fuser({n: _silenced(o, silent) for n, o in case.outputs.items()})
+    fused: Any = case.fuser({n: silenced(o, silent) for n, o in case.outputs.items()})
     invented = fused.answered & silent
     if invented.any():
         raise LawBroken(law, case.subject, "an answer was invented", row=int(np.argmax(invented)))
@@ -192,15 +200,10 @@ def _through_packing(part: Storable) -> Storable:
     return cast(Storable, cls.unpack(*part.pack(), children))
 
 
-def _silenced(output: Any, rows: Array) -> Any:
-    if isinstance(output, Labels):
-        return replace(output, codes=np.where(rows, -1, output.codes), answered=output.answered & ~rows)
-    if output.ragged:
-        raise InputError(f"rows of {output.kind} cannot be silenced; leave this law out: skip=[...]")
-    return replace(output, answered=output.answered & ~rows)
-
-
 def _wide(output: Any) -> Any:
+    """Numbers as float64, so that they can be compared."""
+    if output.ragged or not isinstance(output, Probabilities | Values | Quantiles | Embeddings):
+        return output
     return replace(output, values=output.values.astype(np.float64))
 
 

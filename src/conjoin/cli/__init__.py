@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import evaluate, export, fit, fuse, info, predict
+from conjoin.cli import evaluate, export, fit, fuse, info, predict, score
 from conjoin.cli.show import error_text, note, print_error, print_json
 from conjoin.errors import ConjoinError, StoppedError
 
@@ -45,6 +45,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": predict.predict,
     "info": info.info,
     "fuse": fuse.fuse,
+    "score": score.score,
     "export": export.export,
 }
 """Every verb of the command line."""

@@ -20,6 +20,7 @@ from conjoin.fusion.contest import (
     Gap,
     Held,
     Rows,
+    bar,
     enters,
     expected_seconds,
     fitted,
@@ -29,6 +30,7 @@ from conjoin.fusion.contest import (
 )
 from conjoin.fusion.frugal import Subset
 from conjoin.fusion.greedy import fit_greedy_selection
+from conjoin.fusion.kinds import FAMILIES
 from conjoin.fusion.linear import fit_mean
 from conjoin.fusion.problems import problem
 from conjoin.fusion.selected import Selected
@@ -130,8 +132,24 @@ def choose(
     that can be exported. deadline: a time.monotonic value; contenders that are not expected to end in time
     do not start (but for those that take next to no time), and there is always a choice. Same input and seed,
     same choice, where no deadline cuts it short.
+    Rankings, boxes and other kinds that have a family: see `trials.choose_by_trial`; costs and batch are of
+    no use there.
     Raises OutputsError, TruthError; InputError where no member keeps max_latency and max_size.
     """
+    first = next(iter(outputs.values()), None)
+    if first is not None and first.kind in FAMILIES:
+        from conjoin.fusion.trials import choose_by_trial
+
+        return choose_by_trial(
+            outputs,
+            truth,
+            score=score,
+            weights=weights,
+            groups=groups,
+            seed=seed,
+            folds=folds,
+            deadline=deadline,
+        )
     rows = problem(outputs, truth, weights)
     score = score or default_score(rows.stack.output(rows.stack.parts[0]))
     some = None if batch is None else rows_of(batch, rows.at)
@@ -311,7 +329,7 @@ def _rounds(
             best = _Standing(contender, held)
             table.append(_row(contender.name, held, None, None, folds, cost, "the first incumbent"))
             continue
-        won, gap = wins(folds, held, best.held, contender.needed)
+        won, gap = wins(folds, held, best.held, bar(contender, best.contender.name, folds.score))
         outcome = _told(won, gap, best.contender.name)
         table.append(_row(contender.name, held, best.contender.name, gap, folds, cost, outcome))
         if won:

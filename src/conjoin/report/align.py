@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from conjoin.contracts import Batch
     from conjoin.outputs import Array, Output
 
-KINDS = ("probabilities", "values")
-"""Kinds that files of predictions are read as, so far."""
+KINDS = ("probabilities", "values", "quantiles")
+"""Kinds that tables of predictions are read as."""
 ID_NAMES = ("id", "row_id", "rowid", "index", "key", "uid", "uuid")
 """Names of columns that are taken for the rows' names where nobody says which, whatever their case."""
 SUM = 1e-3
@@ -57,9 +57,7 @@ def align(
     Raises InputError, ColumnError, OutputsError.
     """
     if kind not in KINDS:
-        raise InputError(
-            f"{kind!r} cannot be fused from files yet, only {' and '.join(KINDS)}; others come later"
-        )
+        raise InputError(f"tables hold {listed(KINDS)}, not {kind!r}")
     if not files:
         raise InputError("there are no files to fuse")
     everything = {**files, "the truth": truth} if truth is not None else dict(files)
@@ -126,13 +124,28 @@ def _output(
         raise ColumnError(
             f"{name}: probabilities need a column for each class; there are {listed(data) or 'none'}"
         )
+    levels = None
+    if kind == "quantiles":
+        levels, data = _levels(data, name)
     try:
-        output = output_of(data, Given(kind=kind))
+        output = output_of(data, Given(kind=kind, levels=levels))
     except InputError as error:
         raise type(error)(f"{name}: {error}") from error
     if isinstance(output, Probabilities):
         _check_probabilities(output, name)
     return output
+
+
+def _levels(data: Mapping[str, Array], name: str) -> tuple[list[float], dict[str, Array]]:
+    """The levels that the columns are named by, rising, and the columns in that order."""
+    try:
+        found = sorted((float(c.rpartition("[")[2].rstrip("]")), c) for c in data)
+    except ValueError as error:
+        raise ColumnError(
+            f"{name}: quantiles need columns that are named by their levels, such as 0.1, 0.5 and 0.9; "
+            f"there are {listed(data)}"
+        ) from error
+    return [q for q, _ in found], {c: data[c] for _, c in found}
 
 
 def _check_probabilities(output: Probabilities, name: str) -> None:
@@ -187,10 +200,27 @@ def _truth(
     name = rest[0] if target is None else target
     if name not in batch:
         raise ColumnError(f"the truth has no column {name!r}{nearest(name, batch)}; there are {listed(rest)}")
-    rows = _rows(batch, "the truth", column, order, first)
-    found = np.asarray(batch[name])[rows]
+    found = _truth_of_rows(batch, name, column, order, first)
     count = len(next(iter(outputs.values())))
     if len(found) != count:
         raise OutputsError(f"the truth has {len(found)} rows, the predictions have {count}")
     classes = dict.fromkeys(c for o in outputs.values() if isinstance(o, Probabilities) for c in o.classes)
     return truth_for(found, kind=kind, classes=tuple(classes), name=name)
+
+
+def _truth_of_rows(
+    batch: Batch, name: str, column: str | None, order: Sequence[str] | None, first: str
+) -> Array:
+    """The true value of each row; None where the truth lacks the row."""
+    values = np.asarray(batch[name])
+    if column is None or order is None:
+        return values
+    at = {n: i for i, n in enumerate(_names(batch, column, "the truth"))}
+    more = sorted(at.keys() - set(order))
+    if more:
+        raise OutputsError(f"the truth has the rows {column} = {listed(more, most=5)}, which {first} lacks")
+    found = np.full(len(order), None, dtype=object)
+    for row, key in enumerate(order):
+        if key in at:
+            found[row] = values[at[key]]
+    return found if len(at) < len(order) else values[[at[n] for n in order]]

@@ -133,7 +133,7 @@ def _score(metric: Metric, provenance: Mapping[str, Any], output: Output) -> Sco
     try:
         return score_of(str(used)) if used else default_score(output)
     except InputError:  # a callable of the fit, which no name stands for
-        return default_score(output)
+        return cast(Score, default_score(output))
 
 
 def _trained_on(provenance: Mapping[str, Any]) -> str | None:

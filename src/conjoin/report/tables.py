@@ -145,6 +145,18 @@ def _short(outcome: str) -> str:
     return outcome.removeprefix("the ").removesuffix(" incumbent")[:24]
 
 
+def scored(records: Sequence[Record]) -> Fitted:
+    """The table of files and their scores: a row for each file and metric, with the 95 % interval."""
+    rows = [{"file": r["name"], "metric": m, **v} for r in records for m, v in r["scores"].items()]
+    fields = [
+        Field("file", lambda r: str(r["file"]), right=False, cut=True),
+        Field("metric", lambda r: str(r["metric"]), right=False),
+        Field("value", lambda r: number(r.get("value"))),
+        Field("± 95 %", lambda r: number(_half(r), digits=2)),
+    ]
+    return Fitted(rows, fields)
+
+
 def front(record: Record) -> Fitted:
     """The table of sets of members than which no other is better in score, CPU time and bytes at once."""
     fields = [
