@@ -1,7 +1,7 @@
 """The automatic choice on real outputs of probabilities and values, beside the best single member.
 
-`python -m benchmarks.fusion.quality_dense` draws half of the rows to fit to, chooses the best single member and
-`conjoin.fusion.choose` on them for the same score, and reports both on the other half; five such splits.
+`python -m benchmarks.fusion.quality_dense` draws half of the rows to fit to, chooses the best single member
+and `conjoin.fusion.choose` on them for the same score, and reports both on the other half; five such splits.
 `gap` is loss(choice) - loss(best single), `error` its paired standard error on the reported rows. Reads the
 folder `outputs` of the data beside the repository.
 """
@@ -38,7 +38,7 @@ class World:
 
 @dataclass(frozen=True)
 class Line:
-    """One split: losses of the choice and of the best single member, their gap and its error, what was chosen."""
+    """One split: losses of the choice and the best single member, their gap, its error, what was chosen."""
 
     choice: float
     single: float
@@ -65,7 +65,7 @@ def worlds(root: Path = DATA) -> Iterator[World]:
             with np.load(path, allow_pickle=False) as data:
                 names = [str(n) for n in data["names"]]
                 width = data["probs"].shape[2]
-                classes = [str(c) for c in data["classes"]] if "classes" in data else list(map(str, range(width)))
+                classes = [str(c) for c in (data["classes"] if "classes" in data else range(width))]
                 yield _classes(task, names, data["probs"].astype(np.float32), data["y"], classes)
 
 
@@ -96,7 +96,7 @@ def split(world: World, name: str, seed: int, fit: Callable[..., Any] = choose) 
 def table(splits: int = SPLITS, fit: Callable[..., Any] = choose, only: str = "") -> list[str]:
     """Markdown: a line for each task and score."""
     lines = [
-        "| task | score | best single (loss) | choice (loss) | gap, mean | gap / error of a split | error | chosen | CPU s |",
+        "| task | score | best single | choice | gap | gap / error, each | error | chosen | CPU s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for world in worlds():
@@ -108,7 +108,8 @@ def table(splits: int = SPLITS, fit: Callable[..., Any] = choose, only: str = ""
             each = " ".join(f"{r.gap / r.error if r.error else 0.0:+.1f}" for r in runs)
             told = ", ".join(sorted({r.name for r in runs}))
             single, choice, error, seconds = (
-                float(np.mean([getattr(r, key) for r in runs])) for key in ("single", "choice", "error", "seconds")
+                float(np.mean([getattr(r, key) for r in runs]))
+                for key in ("single", "choice", "error", "seconds")
             )
             lines.append(
                 f"| {world.name} | {name} | {single:.5g} | {choice:.5g} | {gap:+.3g} | {each} | {error:.2g} "
@@ -127,7 +128,8 @@ def main() -> None:
     given = parser.parse_args()
     lines = table(given.splits, only=given.only)
     if not given.dry:
-        head = ["# The automatic choice on real probabilities and values", "", *(__doc__ or "").splitlines()[2:], ""]
+        told = (__doc__ or "").splitlines()[2:]
+        head = ["# The automatic choice on real probabilities and values", "", *told, "Losses.", ""]
         (HERE / "QUALITY_DENSE.md").write_text("\n".join([*head, *lines]) + "\n")
 
 
