@@ -1,0 +1,197 @@
+"""`Pool`: the lists of several members merged into the candidates of each row, and back into a ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from conjoin.errors import OutputsError
+from conjoin.fusion.stack import Weights, named_weights
+from conjoin.kernels import ranking as kernels
+from conjoin.outputs import Output, Ranking
+
+if TYPE_CHECKING:
+    from conjoin.outputs import Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """M members' lists over n rows, T entries in all, C different candidates (item and row).
+
+    names: the M members with weight, sorted. weights: (M,). ids, scores: (T,) of the entries.
+    begins, ends: (M, n); the list of member m for row r is `begins[m, r]:ends[m, r]`, best first.
+    slots: (T,) the candidate of each entry. firsts: (C,) the first entry of each candidate. starts: (n + 1,)
+    cuts the candidates into rows, in order of first appearance. answered: (n,) whether anybody answered.
+    """
+
+    names: tuple[str, ...]
+    weights: Array
+    ids: Array
+    scores: Array
+    begins: Array
+    ends: Array
+    slots: Array
+    firsts: Array
+    starts: Array
+    answered: Array
+
+    @property
+    def lengths(self) -> Array:
+        """(M, n): items of each list."""
+        return cast("Array", self.ends - self.begins)
+
+    @property
+    def candidates(self) -> Array:
+        """(C,): ids of the candidates."""
+        return cast("Array", self.ids[self.firsts])
+
+    def positions(self) -> Array:
+        """(T,): 0 for the best item of a list, 1 for the next."""
+        lengths = self.lengths.ravel()
+        return cast("Array", np.arange(len(self.ids)) - np.repeat(self.begins.ravel(), lengths))
+
+    def spread(self, table: Array) -> Array:
+        """(T,): for each entry the number of its list in a table (M, n)."""
+        return np.repeat(np.ascontiguousarray(table).ravel(), self.lengths.ravel())
+
+    def table(self, values: Array, fills: Array) -> Array:
+        """(C, M): values (T,) by candidate and member; fills (M, n) where a list lacks the candidate."""
+        out = np.empty((len(self.firsts), len(self.names)))
+        kernels.tabulate(values, fills, self.begins, self.ends, self.slots, self.starts, out)
+        return out
+
+    def ranking(self, scores: Array, depth: int | None = None) -> Ranking:
+        """The candidates by falling score (C,), at most `depth` a row; ties in order of first appearance."""
+        best = sorted_positions(scores, self.starts)
+        offsets = self.starts
+        if depth is not None:
+            best, offsets = cut(best, offsets, depth)
+        return Ranking(self.ids[self.firsts[best]], scores[best], offsets, self.answered)
+
+
+def pool(outputs: Mapping[str, Any], weights: Weights = None) -> Pool:
+    """Merge the lists of members. A member of weight 0 is left out, a row that one lacks is an empty list.
+
+    A list whose scores rise somewhere is sorted by them, equal scores staying in order. Raises OutputsError
+    on outputs that are no rankings, differ in rows or mix numbers and strings as ids, on scores that are not
+    finite and on an item that is twice in one list.
+    """
+    if not outputs:
+        raise OutputsError("there are no outputs to fuse; give a mapping of member name to output")
+    told = named_weights(outputs, weights)
+    for name, output in outputs.items():
+        _check(name, output)
+    lengths = {name: len(o) for name, o in outputs.items()}
+    if len(set(lengths.values())) > 1:
+        raise OutputsError(f"members must answer the same rows; rows answered: {lengths}")
+    names = tuple(n for n in sorted(outputs) if told[n] > 0)
+    lists = [by_score(outputs[n]) for n in names]
+    if len({o.ids.dtype.kind in "iu" for o in lists if len(o.ids)}) > 1:
+        kinds = {n: "numbers" if o.ids.dtype.kind in "iu" else "strings" for n, o in zip(names, lists, strict=True)}
+        raise OutputsError(f"members must name items alike, not {kinds}")
+    return _merged(names, np.array([told[n] for n in names]), lists)
+
+
+def _merged(names: tuple[str, ...], weights: Array, lists: list[Ranking]) -> Pool:
+    rows = len(lists[0])
+    shift = np.cumsum([0, *(len(o.ids) for o in lists)])
+    begins = np.array([o.offsets[:-1] + s for o, s in zip(lists, shift[:-1], strict=True)], dtype=np.int64)
+    ends = np.array([o.offsets[1:] + s for o, s in zip(lists, shift[:-1], strict=True)], dtype=np.int64)
+    filled = [o.ids for o in lists if len(o.ids)] or [lists[0].ids]
+    ids = np.concatenate(filled)
+    keys = kernels.keys_of([ids])[0]
+    most = int((ends - begins).sum(axis=0).max()) if rows else 0
+    slots, firsts = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
+    starts = np.zeros(rows + 1, np.int64)
+    twice = kernels.merge(keys, begins, ends, most, slots, firsts, starts)
+    if twice >= 0:
+        m, r = (int(v) for v in np.argwhere((begins <= twice) & (twice < ends))[0])
+        raise OutputsError(
+            f"member {names[m]!r}, row {r}: the item {ids[twice]!r} is twice in the list; keep one of them "
+            "(conjoin.fusion.ranking.distinct keeps the best)"
+        )
+    answered = np.array([o.answered for o in lists]).any(axis=0)
+    scores = np.concatenate([o.scores for o in lists])
+    return Pool(names, weights, ids, scores, begins, ends, slots, firsts[: starts[-1]].copy(), starts, answered)
+
+
+def _check(name: str, output: Any) -> None:
+    if not isinstance(output, Ranking):
+        kind = output.kind if isinstance(output, Output) else type(output).__name__
+        raise OutputsError(f"member {name!r} answered with {kind}; this fuser takes rankings")
+    finite = np.isfinite(output.scores)
+    if not finite.all():
+        at = int(np.argmin(finite))
+        row = int(np.searchsorted(output.offsets, at, side="right")) - 1
+        raise OutputsError(
+            f"member {name!r}, row {row}: the score of item {output.ids[at]!r} is {output.scores[at]}; scores "
+            "must be finite numbers: leave such items out"
+        )
+
+
+def by_score(output: Ranking) -> Ranking:
+    """The same lists, each by falling score; those of rows that are not answered are empty.
+
+    >>> by_score(Ranking(["a", "b"], [1.0, 2.0], [0, 2])).ids.tolist()
+    ['b', 'a']
+    """
+    if not output.answered.all():
+        kept = np.repeat(output.answered, np.diff(output.offsets))
+        lengths = np.where(output.answered, np.diff(output.offsets), 0)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        output = Ranking(output.ids[kept], output.scores[kept], offsets, output.answered)
+    if not rises(output.scores, output.offsets):
+        return output
+    best = sorted_positions(output.scores, output.offsets)
+    return Ranking(output.ids[best], output.scores[best], output.offsets, output.answered)
+
+
+def rises(scores: Array, offsets: Array) -> bool:
+    """Whether a score is above the one before it in the same row.
+
+    >>> rises(np.array([2.0, 1.0, 3.0]), np.array([0, 2, 3]))
+    False
+    """
+    up = scores[1:] > scores[:-1]
+    inner = offsets[1:-1]
+    up[inner[(inner > 0) & (inner < len(scores))] - 1] = False
+    return bool(up.any())
+
+
+def sorted_positions(scores: Array, starts: Array) -> Array:
+    """Positions of the scores (C,) in each row, by falling score; ties stay in order. No NaN.
+
+    >>> sorted_positions(np.array([1.0, 2.0, 5.0]), np.array([0, 2, 3])).tolist()
+    [1, 0, 2]
+    """
+    out = np.empty(len(scores), np.int64)
+    kernels.order(np.ascontiguousarray(scores + 0.0, np.float64).view(np.int64), np.asarray(starts, np.int64), out)
+    return out
+
+
+def cut(best: Array, offsets: Array, depth: int) -> tuple[Array, Array]:
+    """The first `depth` of each row, and new offsets. Raises OutputsError where depth is below 1."""
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise OutputsError(f"depth must be a whole number from 1, or None for all, not {depth!r}")
+    lengths = np.diff(offsets)
+    kept = np.arange(len(best)) - np.repeat(offsets[:-1], lengths) < depth
+    return best[kept], np.concatenate([[0], np.cumsum(np.minimum(lengths, depth))])
+
+
+def distinct(output: Ranking) -> Ranking:
+    """The same lists, of items that are there more than once only the best; sorted by score.
+
+    >>> distinct(Ranking(["a", "b", "a"], [1.0, 2.0, 3.0], [0, 3])).ids.tolist()
+    ['a', 'b']
+    """
+    _check("", output)
+    laid = by_score(output)
+    keys = kernels.keys_of([laid.ids])[0]
+    found = np.empty(len(keys), np.int64)
+    kernels.find(keys, laid.offsets, keys, laid.offsets, found)
+    kept = found == np.arange(len(keys))
+    before = np.concatenate([[0], np.cumsum(kept)])
+    return Ranking(laid.ids[kept], laid.scores[kept], before[laid.offsets], laid.answered)
