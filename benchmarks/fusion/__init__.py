@@ -1,0 +1,1 @@
+"""Fusion of every kind of output: speed beside named peers, and quality on real outputs."""

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from conjoin.outputs import (
     Values,
     concat,
 )
-
-if TYPE_CHECKING:
-    from conjoin.outputs import Array
 
 TOLERANCE = 1e-9
 """How far fused numbers may differ that were worked out in another order."""
