@@ -36,7 +36,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert loaded.isdisjoint(heavy)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
-    for verb in ("fit", "evaluate", "predict", "info", "fuse", "export"):
+    for verb in ("fit", "evaluate", "predict", "info", "fuse", "score", "export"):
         assert verb in done.stdout
 
 

@@ -73,8 +73,12 @@ def fuse(
 
     With --truth, auto compares the operators of the kind by cross-validation, prints the table and takes the
     best that is surely better than the simple ones; rows that the truth lacks are fused too. Without it, auto
-    is the operator that the field trusts most, and says which. Any name of the table can be a --method;
-    a wrong name lists them all.
+    is the operator that the field trusts most, and says which. The message about a wrong --method
+    lists all of the kind.
+
+    Numbers and probabilities. Methods that need no truth: mean, linear_pool (with --weights), log_pool, median,
+    trimmed_mean, vote, product, maximum, minimum, weighted_sum. Methods that learn from it: linear_pool,
+    log_pool, greedy_selection, stacking, nnls, class_weights, network, gate, best_single, inverse_error.
 
     [bold]Examples[/]
 
@@ -84,7 +88,7 @@ def fuse(
 
       conjoin fuse ranking bm25.run dense.run -m rrf --set k=60 -o fused.run
 
-      conjoin fuse boxes yolo.json nanodet.json --truth annotations.json -o fused.json
+      conjoin fuse boxes yolo.json nanodet.json --truth coco.json -o fused.json
     """
     from conjoin.bundle.place import check_file
     from conjoin.report.fuse import How

@@ -34,7 +34,7 @@ def score(
 
       conjoin score ranking bm25.run dense.run --truth qrels.txt
 
-      conjoin score boxes yolo.json fused.json --truth annotations.json --metric ap,ap50
+      conjoin score boxes yolo.json fused.json --truth coco.json --metric ap
     """
     from conjoin.report.fuse import score_files
     from conjoin.report.sources import sources
