@@ -1,0 +1,158 @@
+"""STAPLE for any number of labels: a confusion matrix for each member, by EM over patterns of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from conjoin.errors import OutputsError
+from conjoin.fusion.masks.laid import labels_of, lay
+from conjoin.fusion.masks.patterns import label_patterns
+from conjoin.fusion.masks.votes import TIE, check_undecided, voted
+from conjoin.fusion.stack import Weights
+from conjoin.outputs import Array, Masks
+
+if TYPE_CHECKING:
+    from conjoin.contracts import Batch
+
+MOST_ITERATIONS = 10_000
+
+
+def multilabel_staple(
+    outputs: Mapping[str, Any],
+    /,
+    *,
+    weights: Weights = None,
+    batch: Batch | None = None,
+    prior: Sequence[float] | None = None,
+    termination: float = 1e-5,
+    max_iterations: int = MOST_ITERATIONS,
+    undecided: int | None = None,
+) -> Masks:
+    """STAPLE for many labels (Rohlfing, Russakoff and Maurer 2003; Warfield, Zou and Wells 2004).
+
+    Each member has a confusion matrix C_m[said, true]. EM finds the matrices and
+    P(true = l) proportional to prior_l prod_m C_m[d_m, l] at each pixel. The matrices start from the pixels
+    that a vote decides. Each image is worked out by itself. weights are exponents of the members' factors.
+
+    prior: a probability for each label from 0; None takes the shares of the labels in all masks of the image.
+    termination: it ends when no element of a matrix moves by as much. The answer is the label (n, *spatial)
+    with the greatest probability; undecided: the label of pixels where it is shared, or where no label is
+    possible; None takes the least of the tied labels, or the vote's. As SimpleITK's MultiLabelSTAPLE
+    (`undecided` there is the greatest label + 1 by default), in double precision. Raises OutputsError.
+
+    >>> from conjoin.outputs import Masks
+    >>> right, wrong = Masks([[0, 1, 2, 2]]), Masks([[0, 1, 1, 1]])
+    >>> multilabel_staple({"a": right, "b": right, "c": wrong}).values
+    array([[0, 1, 2, 2]], dtype=uint8)
+    """
+    laid = lay(outputs, weights)
+    check_undecided(undecided)
+    if max_iterations < 1 or not termination >= 0:
+        raise OutputsError(
+            f"max_iterations must be at least 1 and termination not negative, not {max_iterations!r} and "
+            f"{termination!r}"
+        )
+    fused = {}
+    for row, who, images in laid.images(labels_of(laid.classes)):
+        patterns = label_patterns(images)
+        known = np.unique(patterns.labels)
+        codes = np.searchsorted(known, patterns.labels)
+        shares = patterns.counts / max(patterns.counts.sum(), 1)
+        log_prior = _log(_prior(prior, known, codes, patterns.counts))
+        problem = _Problem(codes, shares, laid.weights[who], log_prior)
+        sure = voted(patterns.labels, laid.weights[who], -1)[:, None] == known
+        table = _maximise(problem, sure.astype(np.float64), termination, max_iterations)
+        chosen = _decided(table, known, undecided, voted(patterns.labels, laid.weights[who], None))
+        fused[row] = patterns.spread_labels(chosen)
+    return laid.output(fused, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Problem:
+    """One image. codes (P, M): labels as positions among L of them; shares (P,): of the pixels."""
+
+    codes: Array
+    shares: Array
+    weights: Array
+    log_prior: Array
+
+    @property
+    def labels(self) -> int:
+        """L."""
+        return len(self.log_prior)
+
+    def posterior(self, logs: Array) -> Array:
+        """(P, L) logarithms, up to a constant a row. logs (M, L, L) of the matrices."""
+        total = np.repeat(self.log_prior[None], len(self.codes), axis=0)
+        for m in range(len(logs)):
+            total += self.weights[m] * logs[m][self.codes[:, m]]
+        return total
+
+    def matrices(self, truth: Array) -> Array:
+        """(M, L, L): the mass of each (said, true), from truth (P, L)."""
+        mass = truth * self.shares[:, None]
+        out = np.zeros((self.codes.shape[1], self.labels, self.labels))
+        for m in range(len(out)):
+            for true in range(self.labels):
+                out[m, :, true] = np.bincount(self.codes[:, m], mass[:, true], minlength=self.labels)
+        return out
+
+
+def _prior(prior: Sequence[float] | None, known: Array, codes: Array, counts: Array) -> Array:
+    if prior is None:
+        mass = np.bincount(codes.ravel(), np.repeat(counts, codes.shape[1]), minlength=len(known))
+        return mass / max(mass.sum(), 1)
+    given = np.asarray(prior, dtype=np.float64)
+    if given.ndim != 1 or not np.isfinite(given).all() or (given < 0).any() or not given.any():
+        raise OutputsError(f"prior must hold a probability for each label from 0, not {prior!r:.80}")
+    if len(known) and known[-1] >= len(given):
+        raise OutputsError(f"prior holds {len(given)} probabilities; the greatest label is {known[-1]}")
+    return cast(Array, given[known])
+
+
+def _maximise(problem: _Problem, sure: Array, termination: float, most: int) -> Array:
+    """(P, L): logarithms of the labels' probabilities in each pattern, up to a constant a row.
+
+    sure (P, L): 1 at the label that the vote decides.
+    """
+    matrices = _scaled(problem.matrices(sure), 2)  # rows sum to 1 in the first round, as in ITK
+    for _ in range(most):
+        truth = _normal(problem.posterior(_log(matrices)))
+        now = _scaled(problem.matrices(truth), 1)
+        moved = float(abs(now - matrices).max(initial=0.0))
+        matrices = now
+        if moved < termination:
+            break
+    return problem.posterior(_log(matrices))
+
+
+def _scaled(matrices: Array, axis: int) -> Array:
+    total = matrices.sum(axis=axis, keepdims=True)
+    return cast(Array, np.divide(matrices, total, out=np.zeros_like(matrices), where=total > 0))
+
+
+def _log(x: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return cast(Array, np.log(x))
+
+
+def _normal(logs: Array) -> Array:
+    """Probabilities; a row in which nothing is possible is all 0."""
+    top = logs.max(axis=1, keepdims=True)
+    raised = np.exp(logs - np.where(np.isfinite(top), top, 0.0))
+    total = raised.sum(axis=1, keepdims=True)
+    return cast(Array, np.divide(raised, total, out=np.zeros_like(raised), where=total > 0))
+
+
+def _decided(logs: Array, known: Array, undecided: int | None, vote: Array) -> Array:
+    top = logs.max(axis=1, keepdims=True)
+    possible = np.isfinite(top[:, 0])
+    at_top = logs >= np.where(np.isfinite(top), top - TIE * np.maximum(1.0, abs(top)), 0.0)
+    chosen = known[at_top.argmax(axis=1)]
+    if undecided is None:
+        return cast(Array, np.where(possible, chosen, vote))
+    return cast(Array, np.where(possible & (at_top.sum(axis=1) == 1), chosen, undecided))

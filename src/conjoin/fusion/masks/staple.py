@@ -1,0 +1,168 @@
+"""STAPLE for one foreground label: expectation and maximisation over patterns of decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conjoin.errors import OutputsError
+from conjoin.fusion.masks.laid import Laid, labels_of, lay
+from conjoin.fusion.masks.patterns import binary_patterns
+from conjoin.fusion.stack import Weights
+from conjoin.outputs import Array, Masks
+
+if TYPE_CHECKING:
+    from conjoin.contracts import Batch
+
+CONVERGED = 1e-7
+"""EM ends when no sensitivity and no specificity moves by more than this."""
+MOST_ITERATIONS = 10_000
+LEAST = -690.0
+"""The logarithm of 0, as far as sums of a few thousand of them are concerned."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Performance:
+    """What STAPLE learned of the members, image by image.
+
+    members: M names, sorted. sensitivity, specificity: (n, M): shares of the true foreground and background
+    that the member marked so; NaN where it did not answer the image or there is no such pixel.
+    iterations: (n,) rounds of EM. prior: (n,) the share of foreground that was assumed.
+    """
+
+    members: tuple[str, ...]
+    sensitivity: Array
+    specificity: Array
+    iterations: Array
+    prior: Array
+
+
+def staple(
+    outputs: Mapping[str, Any],
+    /,
+    *,
+    weights: Weights = None,
+    batch: Batch | None = None,
+    foreground: int = 1,
+    confidence_weight: float = 1.0,
+    max_iterations: int = MOST_ITERATIONS,
+) -> Masks:
+    """Simultaneous truth and performance level estimation (Warfield, Zou and Wells 2004).
+
+    Each member has a sensitivity p_m and a specificity q_m; the truth is unknown. EM finds them and the
+    probability of the foreground at each pixel,
+    W = g a / (g a + (1 - g) b) with a = prod_m p_m^d_m (1 - p_m)^(1 - d_m) and
+    b = prod_m (1 - q_m)^d_m q_m^(1 - d_m), d_m = 1 where member m says `foreground`.
+    It starts from the mean of the decisions; g is their mean times `confidence_weight`. Each image is worked
+    out by itself. weights are exponents of the members' factors. The answer is W: float64 (n, *spatial)
+    without classes. As SimpleITK's STAPLE, with which it agrees; but where nobody marks a pixel the answer is
+    0 (there NaN), and where all mark all it is 1. `performance` gives p_m and q_m. Raises OutputsError.
+
+    >>> from conjoin.outputs import Masks
+    >>> a, b, c = Masks([[1, 1, 0, 0]]), Masks([[1, 1, 0, 0]]), Masks([[1, 0, 0, 1]])
+    >>> staple({"a": a, "b": b, "c": c}).values.round(6)
+    array([[1., 1., 0., 0.]])
+    """
+    laid = lay(outputs, weights)
+    fused = {
+        row: patterns.spread(found.truth)
+        for row, _, patterns, found in _each(laid, foreground, confidence_weight, max_iterations)
+    }
+    return laid.output(fused, np.float64, ())
+
+
+def performance(
+    outputs: Mapping[str, Any],
+    /,
+    *,
+    weights: Weights = None,
+    foreground: int = 1,
+    confidence_weight: float = 1.0,
+    max_iterations: int = MOST_ITERATIONS,
+) -> Performance:
+    """Sensitivities and specificities that `staple` finds; the parameters are the same.
+
+    >>> from conjoin.outputs import Masks
+    >>> a, b, c = Masks([[1, 1, 0, 0]]), Masks([[1, 1, 0, 0]]), Masks([[1, 0, 0, 1]])
+    >>> performance({"a": a, "b": b, "c": c}).sensitivity.round(3)
+    array([[1. , 1. , 0.5]])
+    """
+    laid = lay(outputs, weights)
+    p = np.full((laid.rows, len(laid.names)), np.nan)
+    q, prior, iterations = p.copy(), np.full(laid.rows, np.nan), np.zeros(laid.rows, dtype=np.int64)
+    for row, who, _, found in _each(laid, foreground, confidence_weight, max_iterations):
+        p[row, who], q[row, who] = found.sensitivity, found.specificity
+        prior[row], iterations[row] = found.prior, found.iterations
+    return Performance(laid.names, p, q, iterations, prior)
+
+
+def _each(laid: Laid, foreground: int, confidence_weight: float, max_iterations: int) -> Any:
+    if int(foreground) != foreground or foreground < 0:
+        raise OutputsError(f"foreground must be a label (a whole number from 0), not {foreground!r}")
+    if not 0 < confidence_weight <= 1:
+        raise OutputsError(f"confidence_weight must lie above 0 and at most be 1, not {confidence_weight!r}")
+    if max_iterations < 1:
+        raise OutputsError(f"max_iterations must be at least 1, not {max_iterations!r}")
+    for row, who, images in laid.images(labels_of(laid.classes)):
+        patterns = binary_patterns(images, foreground)
+        found = _maximise(
+            patterns.labels, patterns.counts, laid.weights[who], confidence_weight, max_iterations
+        )
+        yield row, who, patterns, found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """truth (P,): the probability of the foreground in each pattern."""
+
+    truth: Array
+    sensitivity: Array
+    specificity: Array
+    prior: float
+    iterations: int
+
+
+def _maximise(labels: Array, counts: Array, weights: Array, confidence: float, most: int) -> _Found:
+    """EM. labels (P, M) of 0 and 1, counts (P,), weights (M,)."""
+    D, shares = labels.astype(np.float64), counts / max(counts.sum(), 1)
+    truth = D @ (weights / weights.sum())
+    prior = float(truth @ shares) * confidence
+    p = q = np.full(D.shape[1], -10.0)
+    for iteration in range(1, most + 1):
+        before = p, q
+        inside = truth * shares
+        p = _share(inside @ D, inside.sum())
+        outside = shares - inside
+        q = _share(outside @ (1.0 - D), outside.sum())
+        truth = _posterior(D, p, q, weights, prior)
+        moved = max(np.nanmax(abs(p - before[0]), initial=0.0), np.nanmax(abs(q - before[1]), initial=0.0))
+        if iteration > 1 and moved <= CONVERGED:
+            break
+    return _Found(truth, p, q, prior, iteration)
+
+
+def _share(part: Array, whole: float) -> Array:
+    if not whole > 0:
+        return np.full(len(part), np.nan)
+    return np.clip(part / whole, 0.0, 1.0)
+
+
+def _posterior(D: Array, p: Array, q: Array, weights: Array, prior: float) -> Array:
+    """W of each pattern, by logarithms, so that hundreds of members do not underflow."""
+    if not 0 < prior < 1:
+        return np.full(len(D), float(prior >= 1))
+    sides = []
+    for yes, no, share in ((p, 1.0 - p, prior), (1.0 - q, q, 1.0 - prior)):
+        yes, no = weights * _log(np.nan_to_num(yes, nan=1.0)), weights * _log(np.nan_to_num(no, nan=1.0))
+        sides.append(D @ (yes - no) + no.sum() + np.log(share))
+    with np.errstate(over="ignore"):
+        found: Array = 1.0 / (1.0 + np.exp(sides[1] - sides[0]))
+    return found
+
+
+def _log(x: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.maximum(np.log(x), LEAST)
