@@ -36,6 +36,41 @@ def keys_of(ids: Sequence[Array]) -> list[Array]:
     return [np.fromiter(map(table.__getitem__, a.tolist()), np.int64, len(a)) for a in ids]
 
 
+def rises(scores: Array, offsets: Array) -> bool:
+    """Whether a score is above the one before it in the same row.
+
+    >>> rises(np.array([2.0, 1.0, 3.0]), np.array([0, 2, 3]))
+    False
+    """
+    up = scores[1:] > scores[:-1]
+    inner = offsets[1:-1]
+    up[inner[(inner > 0) & (inner < len(scores))] - 1] = False
+    return bool(up.any())
+
+
+def sorted_positions(scores: Array, starts: Array) -> Array:
+    """Positions of the scores (C,) in each row, by falling score; ties stay in order. No NaN.
+
+    >>> sorted_positions(np.array([1.0, 2.0, 5.0]), np.array([0, 2, 3])).tolist()
+    [1, 0, 2]
+    """
+    out = np.empty(len(scores), np.int64)
+    bits = np.ascontiguousarray(scores + 0.0, np.float64).view(np.int64)  # + 0.0: no -0.0
+    order(bits, np.ascontiguousarray(starts, np.int64), out)
+    return out
+
+
+def first_of(keys: Array, starts: Array, wanted: Array, cuts: Array) -> Array:
+    """(R,): where the wanted keys are among the keys of their row, the first of equal ones; -1 for nowhere.
+
+    >>> first_of(np.array([7, 8]), np.array([0, 2]), np.array([8, 9]), np.array([0, 2])).tolist()
+    [1, -1]
+    """
+    out = np.empty(len(wanted), np.int64)
+    find(keys, np.ascontiguousarray(starts, np.int64), wanted, np.ascontiguousarray(cuts, np.int64), out)
+    return out
+
+
 @jit
 def merge(keys: Array, begins: Array, ends: Array, most: int, slots: Array, firsts: Array, starts: Array) -> int:
     """Fill slots (T,), firsts (T,): the first entry of each candidate, and starts (n + 1,).

@@ -65,7 +65,7 @@ class Pool:
 
     def ranking(self, scores: Array, depth: int | None = None) -> Ranking:
         """The candidates by falling score (C,), at most `depth` a row; ties in order of first appearance."""
-        best = sorted_positions(scores, self.starts)
+        best = kernels.sorted_positions(scores, self.starts)
         offsets = self.starts
         if depth is not None:
             best, offsets = cut(best, offsets, depth)
@@ -143,33 +143,10 @@ def by_score(output: Ranking) -> Ranking:
         lengths = np.where(output.answered, np.diff(output.offsets), 0)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         output = Ranking(output.ids[kept], output.scores[kept], offsets, output.answered)
-    if not rises(output.scores, output.offsets):
+    if not kernels.rises(output.scores, output.offsets):
         return output
-    best = sorted_positions(output.scores, output.offsets)
+    best = kernels.sorted_positions(output.scores, output.offsets)
     return Ranking(output.ids[best], output.scores[best], output.offsets, output.answered)
-
-
-def rises(scores: Array, offsets: Array) -> bool:
-    """Whether a score is above the one before it in the same row.
-
-    >>> rises(np.array([2.0, 1.0, 3.0]), np.array([0, 2, 3]))
-    False
-    """
-    up = scores[1:] > scores[:-1]
-    inner = offsets[1:-1]
-    up[inner[(inner > 0) & (inner < len(scores))] - 1] = False
-    return bool(up.any())
-
-
-def sorted_positions(scores: Array, starts: Array) -> Array:
-    """Positions of the scores (C,) in each row, by falling score; ties stay in order. No NaN.
-
-    >>> sorted_positions(np.array([1.0, 2.0, 5.0]), np.array([0, 2, 3])).tolist()
-    [1, 0, 2]
-    """
-    out = np.empty(len(scores), np.int64)
-    kernels.order(np.ascontiguousarray(scores + 0.0, np.float64).view(np.int64), np.asarray(starts, np.int64), out)
-    return out
 
 
 def cut(best: Array, offsets: Array, depth: int) -> tuple[Array, Array]:
@@ -190,8 +167,6 @@ def distinct(output: Ranking) -> Ranking:
     _check("", output)
     laid = by_score(output)
     keys = kernels.keys_of([laid.ids])[0]
-    found = np.empty(len(keys), np.int64)
-    kernels.find(keys, laid.offsets, keys, laid.offsets, found)
-    kept = found == np.arange(len(keys))
+    kept = kernels.first_of(keys, laid.offsets, keys, laid.offsets) == np.arange(len(keys))
     before = np.concatenate([[0], np.cumsum(kept)])
     return Ranking(laid.ids[kept], laid.scores[kept], before[laid.offsets], laid.answered)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import OutputsError
-from conjoin.fusion.ranking.pool import Pool, pool, sorted_positions
+from conjoin.fusion.ranking.pool import Pool, pool
 from conjoin.fusion.ranking.sums import combined
 from conjoin.fusion.stack import Weights
 from conjoin.kernels import ranking as kernels
@@ -147,7 +147,7 @@ def condorcet(
     ranks = laid.positions().astype(np.float64)
     points = combined(laid, kernels.SUM, laid.spread(width) - ranks, (width - laid.lengths + 1) / 2)
     table = laid.table(ranks, np.full(laid.lengths.shape, np.inf))
-    best = sorted_positions(points, laid.starts)
+    best = kernels.sorted_positions(points, laid.starts)
     kernels.majority(table, laid.weights, laid.starts, best)
     scores = np.empty(len(best))
     scores[best] = np.repeat(laid.starts[1:], np.diff(laid.starts)) - np.arange(len(best))
