@@ -76,8 +76,8 @@ def fuse(
     is the operator that the field trusts most, and says which. The message about a wrong --method
     lists all of the kind.
 
-    Numbers and probabilities. Methods that need no truth: mean, linear_pool (with --weights), log_pool, median,
-    trimmed_mean, vote, product, maximum, minimum, weighted_sum. Methods that learn from it: linear_pool,
+    Numbers and probabilities. Without truth: mean, linear_pool (with --weights), log_pool, median,
+    trimmed_mean, vote, product, maximum, minimum, weighted_sum. They learn from the truth: linear_pool,
     log_pool, greedy_selection, stacking, nnls, class_weights, network, gate, best_single, inverse_error.
 
     [bold]Examples[/]
