@@ -6,7 +6,7 @@
 | values        | a number, or H numbers              | values (n,) or (n, H) float |
 | quantiles     | a value per quantile level          | values (n, Q) float |
 | labels        | a class, or abstain                 | codes (n,) int, -1 abstains |
-| embeddings    | a vector                            | values (n, D) float |
+| embeddings    | a vector, or P vectors              | values (n, D) or (n, P, D) float |
 | masks         | a label or probability per pixel    | values (n, *spatial) |
 | texts         | a string, with a score              | texts (n,) of str, scores (n,); of words, if known: |
 |               |                                     | confidences, starts, ends (t,), offsets (n + 1,) |

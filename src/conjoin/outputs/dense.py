@@ -176,20 +176,25 @@ class Labels(Output):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings(Output):
-    """values (n, D) float: a vector per row."""
+    """values (n, D) float: a vector per row; or (n, P, D): P vectors per row, such as pairs of sentences.
+
+    >>> pairs = Embeddings([[[1.0, 0.0], [0.6, 0.8]]])
+    >>> len(pairs), pairs.values.shape
+    (1, (1, 2, 2))
+    """
 
     kind: ClassVar[str] = "embeddings"
     values: Array
     answered: Array = cast(Array, None)
 
     def __post_init__(self) -> None:
-        self._dense("values", self.values, (2,), self.answered)
+        self._dense("values", self.values, (2, 3), self.answered)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def columns(self, name: str) -> dict[str, Array]:
-        """One column of vectors: `name`, shape (n, D)."""
+        """One column of vectors: `name`, shape (n, D) or (n, P, D)."""
         return {name: self.values}
 
 

@@ -135,8 +135,8 @@ def fit_label_vote(
 ) -> Any:
     """`label_vote` with weights from the truth: w_m = mean over labels of log(r / (1 - r)).
 
-    r is the member's recall of the label. The best weights of independent members with equal labels (Nitzan and Paroush 1982); a member no better
-    than chance gets 0. weights: (n,) of images. score: of the guard; Dice by default. seed has no influence.
+    r is the member's recall of the label. The best weights of independent members (Nitzan and Paroush 1982);
+    a member no better than chance gets 0. weights: (n,) of images. score: of the guard; Dice by default. seed has no influence.
     Raises OutputsError and TruthError.
     """
     laid, right, mass = _problem(outputs, truth, weights)
