@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conjoin.errors import InputError
+from conjoin.scores.beta import beta_cdf, beta_quantile
 from conjoin.scores.student import MANY, student_cdf, student_quantile
 
 special = pytest.importorskip("scipy.special")
@@ -53,3 +54,21 @@ def test_bad_arguments(share, freedom):
 def test_no_freedom():
     with pytest.raises(InputError, match="above 0"):
         student_cdf(1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [(0.3, 0.3), (0.5, 2), (1, 1), (1, 5), (2, 0.7), (3, 3), (40, 7), (900, 1100)]
+)
+def test_beta_distribution_is_that_of_scipy(a, b):
+    for x in (0.0, 1e-9, 1e-3, 0.1, 0.45, 0.5, 0.9, 1 - 1e-6, 1.0):
+        assert beta_cdf(x, a, b) == pytest.approx(float(special.betainc(a, b, x)), rel=1e-10, abs=1e-300)
+    for share in (0.0, 1e-6, 0.025, 0.3, 0.5, 0.9, 0.999, 1.0):
+        assert beta_quantile(share, a, b) == pytest.approx(float(special.betaincinv(a, b, share)), rel=1e-9)
+
+
+def test_bad_beta():
+    with pytest.raises(InputError, match="above 0"):
+        beta_cdf(0.5, 0, 1)
+    with pytest.raises(InputError, match="share"):
+        beta_quantile(1.5, 1, 1)
+    assert math.isnan(beta_cdf(math.nan, 1, 1))

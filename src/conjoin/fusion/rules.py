@@ -107,7 +107,7 @@ def median(stack: Stack, weights: Array, options: Options) -> tuple[Array, Array
         both = [np.take_along_axis(values, np.minimum(k, last)[None], axis=0)[0] for k in (low, high)]
         return np.asarray((both[0] + both[1]) / 2)
 
-    return _by_order(stack, weights, pick)
+    return by_order(stack, weights, pick)
 
 
 def trimmed_mean(stack: Stack, weights: Array, options: Options) -> tuple[Array, Array]:
@@ -124,7 +124,7 @@ def trimmed_mean(stack: Stack, weights: Array, options: Options) -> tuple[Array,
         some = np.where(np.isfinite(values), values, 0.0)
         return np.asarray((kept * some).sum(axis=0) / np.where(total > 0, kept.sum(axis=0), 1.0))
 
-    return _by_order(stack, weights, pick)
+    return by_order(stack, weights, pick)
 
 
 def vote(stack: Stack, weights: Array, options: Options) -> tuple[Array, Array]:
@@ -168,7 +168,7 @@ def _extreme(stack: Stack, pick: np.ufunc, none: float) -> tuple[Array, Array]:
     return _blank(best, some)
 
 
-def _by_order(stack: Stack, weights: Array, pick: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
+def by_order(stack: Stack, weights: Array, pick: Callable[[Array, Array], Array]) -> tuple[Array, Array]:
     """Sort the members' numbers in each cell and let `pick` see values and weights (M, rows, C) in order."""
     out = np.empty((stack.rows, stack.width))
     step = max(1, _CELLS // max(1, len(weights) * stack.width))

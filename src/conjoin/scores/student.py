@@ -1,7 +1,7 @@
 """Student's t distribution: its distribution function and its quantiles, for intervals and paired tests.
 
 P(T <= -|t|) = I_x(v / 2, 1 / 2) / 2 with x = v / (v + t^2), where I is the regularised incomplete beta
-function, by its continued fraction (Lentz's method). From `MANY` degrees of freedom on, t is turned into a
+function, by its continued fraction. From `MANY` degrees of freedom on, t is turned into a
 normal deviate (Hill 1970, Algorithm 395), since the fraction needs about sqrt(v) steps. Relative errors are
 below 1e-10.
 """
@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 
 from conjoin.errors import InputError
+from conjoin.scores.beta import fraction
 
 MANY = 5000.0
-_TINY = 1e-300
 
 
 def student_cdf(t: float, freedom: float) -> float:
@@ -84,26 +84,8 @@ def _lower_tail(t: float, freedom: float) -> float:
         + 0.5 * math.log(rest)
     )
     if x < (a + 1) / (a + 2.5):
-        return front * _fraction(a, 0.5, x) / a / 2
-    return 0.5 - front * _fraction(0.5, a, rest)
-
-
-def _fraction(a: float, b: float, x: float) -> float:
-    """The continued fraction of the incomplete beta function (DLMF 8.17.22)."""
-    c, d = 1.0, 1.0 - (a + b) * x / (a + 1)
-    d = 1.0 / (d or _TINY)
-    out = d
-    for m in range(1, 10_000):
-        for top in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1.0 / (1.0 + top * d or _TINY)
-            c = 1.0 + top / c or _TINY
-            out *= c * d
-        if abs(c * d - 1.0) < 1e-15:
-            break
-    return out
+        return front * fraction(a, 0.5, x) / a / 2
+    return 0.5 - front * fraction(0.5, a, rest)
 
 
 def _normal_deviate(t: float, freedom: float) -> float:

@@ -1,0 +1,1 @@
+"""Values, quantiles and time series: combining forecasts, distributions, hierarchies; conformal answers."""

@@ -1,0 +1,287 @@
+"""Loops of fused distributions and of online aggregation, on plain arrays.
+
+A member's distribution is given by its quantiles: straight between them, exponential tails beyond the
+outermost that go on with the density there. Where the two outermost quantiles are equal the tail is a step.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from conjoin.kernels.jit import jit
+
+Array = np.ndarray[Any, Any]
+
+EWA, FIXED_SHARE, BOA, ML_POLY = 0, 1, 2, 3
+SQUARE, ABSOLUTE, PINBALL = 0, 1, 2
+
+
+@jit
+def _inverse(tau: float, q: Array, levels: Array) -> Any:
+    """The quantile at any level."""
+    last = len(q) - 1
+    if tau <= levels[0]:
+        if last == 0 or tau == levels[0] or q[1] <= q[0]:
+            return q[0]
+        rate = (levels[1] - levels[0]) / (q[1] - q[0]) / levels[0]
+        return q[0] + math.log(tau / levels[0]) / rate
+    if tau >= levels[last]:
+        if last == 0 or tau == levels[last] or q[last] <= q[last - 1]:
+            return q[last]
+        rest = 1.0 - levels[last]
+        rate = (levels[last] - levels[last - 1]) / (q[last] - q[last - 1]) / rest
+        return q[last] - math.log((1.0 - tau) / rest) / rate
+    k = np.searchsorted(levels, tau, side="right") - 1
+    if levels[k] == tau:
+        return q[k]
+    return q[k] + (tau - levels[k]) / (levels[k + 1] - levels[k]) * (q[k + 1] - q[k])
+
+
+@jit
+def _cdf(x: float, q: Array, levels: Array) -> Any:
+    """P(X <= x) and the density there."""
+    last = len(q) - 1
+    if x < q[0]:
+        if last == 0 or q[1] <= q[0]:
+            return 0.0, 0.0
+        rate = (levels[1] - levels[0]) / (q[1] - q[0]) / levels[0]
+        p = levels[0] * math.exp((x - q[0]) * rate)
+        return p, p * rate
+    if x >= q[last]:
+        if last == 0 or q[last] <= q[last - 1]:
+            return 1.0, 0.0
+        rest = 1.0 - levels[last]
+        rate = (levels[last] - levels[last - 1]) / (q[last] - q[last - 1]) / rest
+        p = rest * math.exp((q[last] - x) * rate)
+        return 1.0 - p, p * rate
+    k = np.searchsorted(q, x, side="right") - 1
+    slope = (levels[k + 1] - levels[k]) / (q[k + 1] - q[k])
+    return levels[k] + (x - q[k]) * slope, slope
+
+
+@jit
+def _mixed(x: float, i: int, values: Array, mass: Array, levels: Array) -> Any:
+    """The mixture's P(X <= x) and density in row i."""
+    p, slope = 0.0, 0.0
+    for m in range(len(values)):
+        if mass[m, i] > 0:
+            one, density = _cdf(x, values[m, i], levels)
+            p += mass[m, i] * one
+            slope += mass[m, i] * density
+    return p, slope
+
+
+@jit
+def mixture_quantiles(values: Array, mass: Array, levels: Array, wanted: Array, out: Array) -> None:
+    """Quantiles of mixtures, row by row, at the levels wanted.
+
+    values (M, n, Q) rising in Q, mass (M, n) summing to 1 or to 0 in each row, levels (Q,), wanted (P,),
+    out (n, P): the least x with sum_m mass F_m(x) >= wanted; NaN in rows without mass.
+    """
+    for i in range(len(out)):
+        for k in range(len(wanted)):
+            tau, low, high = wanted[k], np.inf, -np.inf
+            for m in range(len(values)):
+                if mass[m, i] > 0:
+                    x = _inverse(tau, values[m, i], levels)
+                    low, high = min(low, x), max(high, x)
+            if low > high:
+                out[i, k] = np.nan
+                continue
+            out[i, k] = _crossing(tau, low, high, i, values, mass, levels)
+
+
+@jit
+def _crossing(tau: float, low: float, high: float, i: int, values: Array, mass: Array, levels: Array) -> Any:
+    """The least x in [low, high] where the mixture reaches tau: Newton steps, halving where they leave."""
+    if low == high:
+        return low
+    p, slope = _mixed(low, i, values, mass, levels)
+    if p >= tau:
+        return low
+    x = low
+    for _ in range(200):
+        new = x + (tau - p) / slope if slope > 0 else np.nan
+        if not (low < new < high):
+            new = low + (high - low) / 2
+        if new <= low or new >= high or new == x:
+            break
+        x = new
+        p, slope = _mixed(x, i, values, mass, levels)
+        if p >= tau:
+            high = x
+        else:
+            low = x
+        if abs(p - tau) <= 1e-15 and slope > 0:
+            return x
+    return high
+
+
+@jit
+def mixture_cdf(values: Array, mass: Array, levels: Array, x: Array, out: Array) -> None:
+    """P(X <= x_i) under the mixture of row i: as `mixture_quantiles`; x (n,), out (n,)."""
+    for i in range(len(out)):
+        out[i] = _mixed(x[i], i, values, mass, levels)[0]
+
+
+@jit
+def _weigh(
+    rule: int, prior: Array, rate: float, total: float, regret: Array, spread: Array, awake: Array, p: Array
+) -> None:
+    """Weights p (M,) of the members that are awake; they sum to 1."""
+    best, found = -np.inf, 0.0
+    for m in range(len(p)):
+        p[m] = -np.inf
+        if not awake[m] or prior[m] <= 0:
+            continue
+        if rule == FIXED_SHARE:
+            p[m] = regret[m]
+        elif rule == EWA:
+            eta = rate if rate > 0 else math.sqrt(math.log(len(p)) / total) if total > 0 else 0.0
+            p[m] = math.log(prior[m]) + eta * regret[m]
+        elif rule == BOA:
+            if spread[m] > 0:
+                v = 2.2 * spread[m]
+                p[m] = math.log(prior[m]) - 0.5 * math.log(v) + regret[m] / math.sqrt(v)
+                found += prior[m]
+        elif regret[m] > 0:
+            p[m] = math.log(regret[m] / spread[m])
+        best = max(best, p[m])
+    sums = 0.0
+    for m in range(len(p)):
+        p[m] = math.exp(p[m] - best) if best > -np.inf else 0.0
+        sums += p[m]
+    for m in range(len(p)):
+        if rule == BOA and awake[m] and spread[m] <= 0:
+            p[m] = prior[m]
+        elif sums > 0:
+            p[m] = p[m] / sums * (found if rule == BOA else 1.0)
+        elif awake[m]:
+            p[m] = prior[m]
+    sums = p.sum()
+    if sums > 0:
+        for m in range(len(p)):
+            p[m] /= sums
+
+
+@jit
+def _loss(kind: int, tau: float, a: float, y: float) -> Any:
+    e = y - a
+    if kind == SQUARE:
+        return e * e
+    if kind == ABSOLUTE:
+        return abs(e)
+    return tau * e if e >= 0 else (tau - 1.0) * e
+
+
+@jit
+def _slope(kind: int, tau: float, a: float, y: float) -> Any:
+    if kind == SQUARE:
+        return 2.0 * (a - y)
+    level = 0.5 if kind == ABSOLUTE else tau
+    g = (1.0 if a > y else 0.0) - level if a != y else 0.0
+    return 2.0 * g if kind == ABSOLUTE else g
+
+
+@jit
+def _learn(
+    rule: int, prior: Array, rate: float, share: float, total: float, r: Array, regret: Array, spread: Array
+) -> Any:
+    """One step of regrets r (M,); changes regret and spread, gives the new total."""
+    most = 0.0
+    for m in range(len(r)):
+        most = max(most, r[m] * r[m])
+    if rule == ML_POLY:
+        grown = max(total, most)
+        for m in range(len(r)):
+            regret[m] += r[m]
+            spread[m] += r[m] * r[m] + grown - total
+        return grown
+    if rule == BOA:
+        for m in range(len(r)):
+            spread[m] += r[m] * r[m]
+            if spread[m] > 0:
+                regret[m] += r[m] - r[m] * r[m] / math.sqrt(2.2 * spread[m])
+        return total
+    total += most
+    if rule == EWA:
+        for m in range(len(r)):
+            regret[m] += r[m]
+        return total
+    eta = rate if rate > 0 else math.sqrt(math.log(len(r)) / total) if total > 0 else 0.0
+    best = -np.inf
+    for m in range(len(r)):
+        regret[m] += eta * r[m]
+        best = max(best, regret[m])
+    sums = 0.0
+    for m in range(len(r)):
+        sums += math.exp(regret[m] - best)
+    for m in range(len(r)):
+        v = math.exp(regret[m] - best) / sums
+        regret[m] = math.log(share * prior[m] + (1.0 - share) * v) if prior[m] > 0 else -np.inf
+    return total
+
+
+@jit
+def aggregate(
+    rule: int,
+    kind: int,
+    taus: Array,
+    gradient: bool,
+    shared: bool,
+    prior: Array,
+    rate: float,
+    share: float,
+    X: Array,
+    y: Array,
+    mass: Array,
+    regret: Array,
+    spread: Array,
+    total: Array,
+    out: Array,
+    path: Array,
+) -> None:
+    """One step after another: answer with the present weights, then learn from the outcome.
+
+    X (T, C, M): members' numbers, NaN where one sleeps. y (T, C): outcomes, NaN where not known. mass (T,):
+    weights of steps. State, changed in place: regret, spread (C, M), total (C,). out (T, C): answers, NaN
+    where all sleep. path (T, C, M): the weights used, or (0, C, M) to leave them out.
+    """
+    steps, width, members = X.shape
+    p, awake = np.empty(members), np.empty(members, dtype=np.bool_)
+    r, count = np.zeros((width, members)), np.zeros(members)
+    for t in range(steps):
+        for c in range(width):
+            for m in range(members):
+                awake[m] = not np.isnan(X[t, c, m]) and prior[m] > 0
+            _weigh(rule, prior, rate, total[c], regret[c], spread[c], awake, p)
+            answer, some = 0.0, False
+            for m in range(members):
+                r[c, m] = 0.0
+                if awake[m]:
+                    answer += p[m] * X[t, c, m]
+                    some = True
+            out[t, c] = answer if some else np.nan
+            if len(path) > 0:
+                path[t, c] = p
+            if not some or np.isnan(y[t, c]):
+                continue
+            g = _slope(kind, taus[c], answer, y[t, c])
+            mine = _loss(kind, taus[c], answer, y[t, c])
+            for m in range(members):
+                if awake[m]:
+                    x = X[t, c, m]
+                    gap = g * (answer - x) if gradient else mine - _loss(kind, taus[c], x, y[t, c])
+                    r[c, m] = mass[t] * gap
+            if not shared:
+                total[c] = _learn(rule, prior, rate, share, total[c], r[c], regret[c], spread[c])
+        if shared:
+            count[:] = 0.0
+            for c in range(width):
+                count += r[c]
+            count /= width
+            for c in range(width):
+                total[c] = _learn(rule, prior, rate, share, total[c], count, regret[c], spread[c])
