@@ -185,22 +185,20 @@ def trace(net: Array, birth: Array, system: int, low: int, moves: Array, best: A
 
 
 @jit
-def candidates(net: Array, birth: Array, words: Array, of: Array, first: Array, cuts: Array) -> int:
+def candidates(net: Array, turns: Array, words: Array, of: Array, first: Array, cuts: Array) -> int:
     """The different words of each slot, in the order of its arcs; gives their number.
 
-    net (S, M), ABSENT where a system skipped the text; birth (S,): the column that brought the slot. Fills
-    of (S, M): which candidate of its slot each system says (-1 where absent); first (S M,): index of the
-    first word of each candidate (NULL for the null word); cuts (S + 1,).
+    net (S, M); turns (S, M): the columns in the order of the slot's arcs, -1 after the last. Fills of (S, M):
+    which candidate of its slot each system says; first (S M,): index of the first word of each candidate
+    (NULL for the null word); cuts (S + 1,).
     """
-    S, M = net.shape
     n = 0
     cuts[0] = 0
-    for s in range(S):
-        for k in range(-1, M):
-            column = birth[s] if k < 0 else k
+    for s in range(len(net)):
+        for column in turns[s]:
+            if column < 0:
+                break
             word = net[s, column]
-            if k == birth[s] or word == ABSENT:
-                continue
             mine = words[word] if word >= 0 else 0
             c = cuts[s]
             while c < n and (words[first[c]] if first[c] >= 0 else 0) != mine:
@@ -215,20 +213,18 @@ def candidates(net: Array, birth: Array, words: Array, of: Array, first: Array, 
 
 @jit
 def tallies(
-    net: Array, birth: Array, of: Array, cuts: Array, evidence: Array, nulls: Array, shares: Array, out: Array
+    net: Array, turns: Array, of: Array, cuts: Array, evidence: Array, nulls: Array, shares: Array, out: Array
 ) -> None:
     """Of each candidate the weight of the systems that say it, and the sum and greatest of its confidences.
 
     evidence (t,): confidence of each word. nulls (M,): confidence of each system's null word. shares (M,):
     weights of systems. out (3, c), zeros: filled. Sums run in the order of the arcs.
     """
-    S, M = net.shape
-    for s in range(S):
-        for k in range(-1, M):
-            column = birth[s] if k < 0 else k
+    for s in range(len(net)):
+        for column in turns[s]:
+            if column < 0:
+                break
             word = net[s, column]
-            if k == birth[s] or word == ABSENT:
-                continue
             c = cuts[s] + of[s, column]
             confidence = evidence[word] if word >= 0 else nulls[column]
             out[0, c] += shares[column]

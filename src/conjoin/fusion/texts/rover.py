@@ -49,8 +49,8 @@ def rover(
     and of w_m z_m over those that say nothing, with `evidence` {name: [a_m, b_m, z_m]}.
     null_confidence: the confidence of saying nothing (@). As in SCTK's rover an unknown confidence is 0, or
     -1 in a system that knows none. weights: of systems; the field's own vote is equal weights.
-    order: systems in the order of alignment; by default by falling weight, then by name, so that it does not
-    matter in which order outputs are given. Ties go to the word that came first in that order.
+    order: systems in the order of alignment; by default as `lay_out` says, so that the order in which outputs
+    are given does not matter. Ties go to the word that came first in that order.
     case_sensitive, lacking, time_align, silence: as of `lay_out` and `network_of`.
 
     A word's confidence and times are the means over the systems that say it. The text's score is the mean of

@@ -13,6 +13,7 @@ import numpy as np
 from conjoin.errors import OutputsError, listed
 from conjoin.fusion.stack import Weights, named_weights
 from conjoin.kernels import rover as kernels
+from conjoin.kernels.words import errors
 from conjoin.outputs import Texts
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ MOST_CELLS = 2_000_000_000
 class Words:
     """The words of M systems for n texts.
 
-    names: of the systems, in the order in which they are aligned. shares (M,): their weights. spelled: the t
-    words as written. numbers (t,): equal for equal words, above 0. confidences, starts, ends (t,): NaN where
-    unknown. cuts (M, n + 1): where the words of each text begin. present (M, n) bool: who answers which text.
+    names: of the systems. shares (M,): their weights. spelled: the t words as written. numbers (t,): equal
+    for equal words, above 0. confidences, starts, ends (t,): NaN where unknown. cuts (M, n + 1): where the
+    words of each text begin. present (M, n) bool: who answers which text. ranks (M, n): the order in which
+    systems are aligned, the least first, then by column.
     """
 
     names: tuple[str, ...]
@@ -40,6 +42,7 @@ class Words:
     ends: Array
     cuts: Array
     present: Array
+    ranks: Array
 
     @property
     def texts(self) -> int:
@@ -57,14 +60,15 @@ class WordNetwork:
     """Word transition networks of n texts: slot after slot, what each system says there (Fiscus 1997).
 
     words: what it was made of. net (S, M): the index of a word, -1 for the null word, -2 where the system did
-    not answer the text. birth (S,): the system that brought the slot. offsets (n + 1,): slots of
-    each text. of (S, M): which candidate of its slot each system says. first (c,): index of the first word of
-    each candidate, -1 for the null word. cuts (S + 1,): candidates of each slot.
+    not answer the text. turns (S, M): the systems in the order in which their words stand in the slot, first
+    the one that brought it, -1 after the last. offsets (n + 1,): slots of each text. of (S, M): which
+    candidate of its slot each system says. first (c,): index of the first word of each candidate, -1 for the
+    null word. cuts (S + 1,): candidates of each slot.
     """
 
     words: Words
     net: Array
-    birth: Array
+    turns: Array
     offsets: Array
     of: Array
     first: Array
@@ -77,7 +81,7 @@ class WordNetwork:
         """
         said, silent, mass = (np.ascontiguousarray(v, np.float64) for v in (evidence, nulls, shares))
         out = np.zeros((3, len(self.first)))
-        kernels.tallies(self.net, self.birth, self.of, self.cuts, said, silent, mass, out)
+        kernels.tallies(self.net, self.turns, self.of, self.cuts, said, silent, mass, out)
         return out[0], out[1], out[2]
 
     def winners(self, scores: Array) -> Array:
@@ -109,7 +113,8 @@ def lay_out(
 ) -> Words:
     """Words of the systems whose weight is above 0.
 
-    The heaviest system comes first, equal ones by name; `order` names those that come first instead.
+    In each text the heaviest system comes first; of equal ones that whose words differ least from those of
+    the others (sum of weighted Levenshtein distances), then by name. `order` names those that come first.
     Words are equal where their NFC forms are, without case unless `case_sensitive`. lacking: a system that
     did not answer a text has no vote there ("skip"), or votes for nothing where others answered ("silent", as
     SCTK reads a file that a system lacks). Raises OutputsError.
@@ -122,16 +127,42 @@ def lay_out(
     rows = {n: len(outputs[n]) for n in outputs}
     if len(set(rows.values())) > 1:
         raise OutputsError(f"the outputs have different numbers of rows: {rows}")
-    rank = {name: k for k, name in enumerate(order or ())}
-    names = sorted(found, key=lambda n: (rank.get(n, len(rank)), -found[n], n))
-    if lacking not in ("skip", "silent"):
-        raise OutputsError(f"lacking must be skip or silent, not {lacking!r}")
-    found_words = _words(
-        [(n, outputs[n]) for n in names], np.array([found[n] for n in names]), case_sensitive
+    names = sorted(found)
+    shares = np.array([found[n] for n in names])
+    words = _words([(n, outputs[n]) for n in names], shares, case_sensitive)
+    if lacking == "silent":
+        words = replace(words, present=np.tile(words.present.any(axis=0), (len(names), 1)))
+    return replace(words, ranks=_ranks(words, tuple(order or ())))
+
+
+def _ranks(words: Words, order: Sequence[str]) -> Array:
+    """(M, n): the order of systems in each text."""
+    known = {name: k for k, name in enumerate(order)}
+    named = np.array([known.get(name, len(known)) for name in words.names])
+    keys = np.array(
+        [
+            _distances(words),
+            np.tile(-words.shares[:, None], words.texts),
+            np.tile(named[:, None], words.texts),
+        ]
     )
-    if lacking == "skip":
-        return found_words
-    return replace(found_words, present=np.tile(found_words.present.any(axis=0), (len(names), 1)))
+    return np.argsort(np.lexsort(keys, axis=0), axis=0, kind="stable")
+
+
+def _distances(words: Words) -> Array:
+    """(M, n): the Levenshtein distance of each system's words from the others', weighted by their shares."""
+    M, n = words.present.shape
+    out = np.zeros((M, n))
+    steps = np.arange(len(words.numbers) + 1)
+    found = np.zeros((n, 2))
+    for a in range(M):
+        for b in range(a + 1, M if M > 2 else 0):
+            mine, theirs = words.cuts[a], words.cuts[b]
+            errors(words.numbers, mine, words.numbers, steps, steps, theirs, 1, 1, found)
+            both = words.present[a] & words.present[b]
+            out[a] += found[:, 0] * both * words.shares[b]
+            out[b] += found[:, 0] * both * words.shares[a]
+    return out
 
 
 def _words(systems: list[tuple[str, Texts]], shares: Array, case_sensitive: bool) -> Words:
@@ -158,6 +189,7 @@ def _words(systems: list[tuple[str, Texts]], shares: Array, case_sensitive: bool
         ends,
         cuts,
         np.array([output.answered for _, output in systems]),
+        np.zeros((len(systems), n), np.int64),
     )
 
 
@@ -189,9 +221,10 @@ def network_of(words: Words, *, time_align: bool = False, silence: float = 1.0) 
     _check_size(words)
     starts, ends = np.nan_to_num(words.starts), np.nan_to_num(words.ends)
     nets = [np.zeros((0, len(words.names)), np.int64)]
-    births, offsets = [np.zeros(0, np.int64)], np.zeros(words.texts + 1, np.int64)
+    turns, offsets = [nets[0]], np.zeros(words.texts + 1, np.int64)
     for i in range(words.texts):
-        columns = np.flatnonzero(words.present[:, i])
+        columns = np.argsort(words.ranks[:, i], kind="stable")
+        columns = columns[words.present[columns, i]]
         offsets[i + 1] = offsets[i]
         if not len(columns):
             continue
@@ -199,9 +232,10 @@ def network_of(words: Words, *, time_align: bool = False, silence: float = 1.0) 
             net, birth = _joined(words.numbers, starts, ends, low, high, time_align)
             nets.append(np.full((len(net), len(words.names)), kernels.ABSENT, np.int64))
             nets[-1][:, columns] = net
-            births.append(columns[birth])
+            turns.append(np.full((len(net), len(words.names)), -1, np.int64))
+            turns[-1][:, : len(columns)] = columns[_births_first(len(columns))[birth]]
             offsets[i + 1] += len(net)
-    return _with_candidates(words, np.concatenate(nets), np.concatenate(births), offsets)
+    return _with_candidates(words, np.concatenate(nets), np.concatenate(turns), offsets)
 
 
 def _chunks(
@@ -238,11 +272,16 @@ def _joined(
     return net[:slots], birth[:slots]
 
 
-def _with_candidates(words: Words, net: Array, birth: Array, offsets: Array) -> WordNetwork:
+def _births_first(systems: int) -> Array:
+    """(K, K): row k is k, then the others in turn."""
+    return np.array([[k, *range(k), *range(k + 1, systems)] for k in range(systems)], dtype=np.int64)
+
+
+def _with_candidates(words: Words, net: Array, turns: Array, offsets: Array) -> WordNetwork:
     of, cuts = np.full(net.shape, -1, np.int64), np.empty(len(net) + 1, np.int64)
     first = np.empty(net.size, np.int64)
-    count = kernels.candidates(net, birth, words.numbers, of, first, cuts)
-    return WordNetwork(words, net, birth, offsets, of, first[:count].copy(), cuts)
+    count = kernels.candidates(net, turns, words.numbers, of, first, cuts)
+    return WordNetwork(words, net, turns, offsets, of, first[:count].copy(), cuts)
 
 
 def _timed(words: Words) -> Array:
