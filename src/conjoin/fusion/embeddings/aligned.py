@@ -40,7 +40,7 @@ def procrustes(
     >>> np.allclose(procrustes({"a": straight, "b": turned}).values, straight.values)
     True
     """
-    return fit_procrustes(outputs, None, member_weights=weights, rounds=rounds)(outputs)
+    return _applied(fit_procrustes(outputs, None, member_weights=weights, rounds=rounds), outputs)
 
 
 def pca(
@@ -55,7 +55,7 @@ def pca(
 
     weights: of members. The answer is (n, dim) or (n, P, dim). Raises OutputsError.
     """
-    return fit_pca(outputs, None, member_weights=weights, dim=dim)(outputs)
+    return _applied(fit_pca(outputs, None, member_weights=weights, dim=dim), outputs)
 
 
 def gcca(
@@ -71,7 +71,11 @@ def gcca(
 
     weights: of members. The answer is (n, dim) or (n, P, dim). Raises OutputsError.
     """
-    return fit_gcca(outputs, None, member_weights=weights, dim=dim, shrink=shrink)(outputs)
+    return _applied(fit_gcca(outputs, None, member_weights=weights, dim=dim, shrink=shrink), outputs)
+
+
+def _applied(fuser: Projected, outputs: Mapping[str, Any]) -> Embeddings:
+    return fuser({n: outputs[n] for n in fuser.members})
 
 
 def fit_procrustes(

@@ -85,4 +85,5 @@ def rank_mean(
     """
     from conjoin.fusion.embeddings.ranks import rank_mean_of
 
-    return rank_mean_of(lay(outputs, weights))(outputs)
+    fuser = rank_mean_of(lay(outputs, weights))
+    return fuser({n: outputs[n] for n in fuser.members})
