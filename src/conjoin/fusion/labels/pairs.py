@@ -187,7 +187,7 @@ def _strengths(
     pairs, of = np.unique(low * items + high, return_inverse=True)
     met = np.bincount(of, mass, len(pairs))
     one, other = pairs // max(items, 1), pairs % max(items, 1)
-    wins = np.bincount(c.left, mass * c.won, items) + np.bincount(c.right, mass * (1 - c.won), items)
+    wins: Array = np.bincount(c.left, mass * c.won, items) + np.bincount(c.right, mass * (1 - c.won), items)
     p = np.ones(items) if start is None else start * items
     new = p / max(items, 1)
     step = 0
@@ -198,7 +198,8 @@ def _strengths(
         top = wins
         if smoothing > 0:
             mean = p.mean()
-            Z, top = Z + 2 * smoothing / (p + mean), wins + smoothing
+            Z = Z + 2 * smoothing / (p + mean)
+            top = wins + smoothing
         before, new = new, np.divide(top, Z, out=np.zeros(items), where=Z > 0)
         total = new.sum()
         new = new / total if total > 0 else np.full(items, 1.0 / max(items, 1))

@@ -24,14 +24,16 @@ def kos(
     *,
     weights: Weights = None,
     batch: Batch | None = None,
-    n_iter: int = 100,
+    n_iter: int = 10,
     seed: int = 0,
 ) -> Probabilities:
     """Iterative message passing between tasks and workers, for two classes (Karger, Oh and Shah 2011).
 
     With A in {-1, 1}: x_iw = sum_{v != w} A_iv y_iv; y_iw = sum_{j != i} A_jw x_jw, from y ~ N(1, 1). The
     decision is the sign of s_i = sum_w A_iw y_iw; p_i = (1 + s_i / sum_w |y_iw|) / 2. Messages are scaled in
-    each step, which changes no sign. It learns from all rows together. Raises OutputsError for more classes.
+    each step, which changes no sign; the sign of all is the one that agrees with the majority vote. Made for
+    sparse random assignments; where all workers answer all tasks, many steps (n_iter) do harm. It learns from
+    all rows together. Raises OutputsError for more classes.
 
     >>> from conjoin.outputs import Labels
     >>> said = {"ann": "yynyn", "bob": "yynyn", "cem": "yynnn", "eve": "nyyyn"}
@@ -48,6 +50,8 @@ def kos(
         reliability = _messages(triples, sign, strength * reliability)
     votes = strength * reliability
     total = np.bincount(triples.tasks, sign * votes, triples.rows)
+    if float(total @ np.bincount(triples.tasks, sign * strength, triples.rows)) < 0:
+        total = -total
     size = np.bincount(triples.tasks, np.abs(votes), triples.rows)
     first = (1 + np.divide(total, size, out=np.zeros(triples.rows), where=size > 0)) / 2
     return fused(np.stack([first, 1 - first], axis=1)[:, : len(triples.classes)], triples)
