@@ -94,7 +94,7 @@ def test_the_truth_is_checked_too(tmp_path: Path) -> None:
     answers = {"x": put(tmp_path, "a.csv", TRIPLES)}
     with pytest.raises(InputError, match="truth needs the columns task,label"):
         FORMAT.read(answers, put(tmp_path, "t.csv", TRIPLES))
-    with pytest.raises(InputError, match="line 3: task 't1' is 'no', and was 'yes' before"):
+    with pytest.raises(InputError, match="line 3: 't1' is 'no', and was 'yes' before"):
         FORMAT.read(answers, put(tmp_path, "t.csv", "task,label\nt1,yes\nt1,no\n"))
     with pytest.raises(FileError, match="there is no file"):
         FORMAT.read(answers, tmp_path / "none.csv")
