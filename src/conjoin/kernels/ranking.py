@@ -72,7 +72,9 @@ def first_of(keys: Array, starts: Array, wanted: Array, cuts: Array) -> Array:
 
 
 @jit
-def merge(keys: Array, begins: Array, ends: Array, most: int, slots: Array, firsts: Array, starts: Array) -> int:
+def merge(
+    keys: Array, begins: Array, ends: Array, most: int, slots: Array, firsts: Array, starts: Array
+) -> int:
     """Fill slots (T,), firsts (T,): the first entry of each candidate, and starts (n + 1,).
 
     most: entries of the longest row. Returns -1, or an entry whose item is twice in its list.
@@ -124,7 +126,9 @@ def add_points(points: Array, begins: Array, ends: Array, slots: Array, out: Arr
 
 
 @jit
-def tabulate(values: Array, fills: Array, begins: Array, ends: Array, slots: Array, starts: Array, out: Array) -> None:
+def tabulate(
+    values: Array, fills: Array, begins: Array, ends: Array, slots: Array, starts: Array, out: Array
+) -> None:
     """out (C, M): the value of each candidate in each list; fills[m, r] (which may be NaN) where it is not."""
     members, rows = begins.shape
     for r in range(rows):
@@ -323,3 +327,39 @@ def majority(ranks: Array, weights: Array, starts: Array, best: Array) -> None:
             for at in range(low, high):
                 best[at] = other[at]
             step *= 2
+
+
+@jit
+def ranks_under(table: Array, weights: Array, starts: Array, wanted: Array, cuts: Array, out: Array) -> None:
+    """out (W, R): the rank from 1 of each wanted candidate (R,) in its row under each of W weight vectors.
+
+    table (C, M), weights (W, M); score = table @ weights, ties in order; wanted -1 has the rank infinity.
+    """
+    rows, members = len(starts) - 1, table.shape[1]
+    widest = 1
+    for r in range(rows):
+        widest = max(widest, starts[r + 1] - starts[r])
+    scores = np.empty(widest)
+    for w in range(len(weights)):
+        for r in range(rows):
+            if cuts[r] == cuts[r + 1]:
+                continue
+            base = starts[r]
+            width = starts[r + 1] - base
+            for c in range(width):
+                s = 0.0
+                for m in range(members):
+                    s += weights[w, m] * table[base + c, m]
+                scores[c] = s
+            for i in range(cuts[r], cuts[r + 1]):
+                at = wanted[i] - base
+                if wanted[i] < 0:
+                    out[w, i] = np.inf
+                    continue
+                own = scores[at]
+                rank = 1
+                for c in range(at):
+                    rank += scores[c] >= own
+                for c in range(at + 1, width):
+                    rank += scores[c] > own
+                out[w, i] = rank

@@ -229,7 +229,9 @@ def parsed(name: str) -> tuple[str, float] | None:
 def _score(name: str) -> FieldScore:
     told = parsed(name)
     if told is None:
-        raise KeyError(f"no score {name!r}{nearest(name, MEASURES)}; there are {listed(MEASURES)}, each with @k")
+        raise KeyError(
+            f"no score {name!r}{nearest(name, MEASURES)}; there are {listed(MEASURES)}, each with @k"
+        )
     base, k = told
     statistics = functools.partial(_statistics, MEASURES[base], k)
     best = np.inf if base == "dcg" else 1.0

@@ -47,7 +47,9 @@ def from_dict(run: Run, queries: Sequence[Any] | None = None) -> Ranking:
     if not np.isfinite(scores).all():
         at = int(np.argmin(np.isfinite(scores)))
         row = int(np.searchsorted(offsets, at, side="right")) - 1
-        raise OutputsError(f"query {rows[row]!r}: the score of item {ids[at]!r} is {scores[at]}; leave it out")
+        raise OutputsError(
+            f"query {rows[row]!r}: the score of item {ids[at]!r} is {scores[at]}; leave it out"
+        )
     answered = np.fromiter((q in run for q in rows), bool, len(rows))
     return by_score(Ranking(ids, scores, offsets, answered))
 

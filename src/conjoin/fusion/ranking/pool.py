@@ -24,7 +24,7 @@ class Pool:
     names: the M members with weight, sorted. weights: (M,). ids, scores: (T,) of the entries.
     begins, ends: (M, n); the list of member m for row r is `begins[m, r]:ends[m, r]`, best first.
     slots: (T,) the candidate of each entry. firsts: (C,) the first entry of each candidate. starts: (n + 1,)
-    cuts the candidates into rows, in order of first appearance. answered: (n,) whether anybody answered.
+    cuts the candidates into rows, in order of first appearance. spoken: (M, n) who answered which row.
     """
 
     names: tuple[str, ...]
@@ -36,7 +36,12 @@ class Pool:
     slots: Array
     firsts: Array
     starts: Array
-    answered: Array
+    spoken: Array
+
+    @property
+    def answered(self) -> Array:
+        """(n,): whether anybody answered."""
+        return cast("Array", self.spoken.any(axis=0))
 
     @property
     def lengths(self) -> Array:
@@ -90,7 +95,9 @@ def pool(outputs: Mapping[str, Any], weights: Weights = None) -> Pool:
     names = tuple(n for n in sorted(outputs) if told[n] > 0)
     lists = [by_score(outputs[n]) for n in names]
     if len({o.ids.dtype.kind in "iu" for o in lists if len(o.ids)}) > 1:
-        kinds = {n: "numbers" if o.ids.dtype.kind in "iu" else "strings" for n, o in zip(names, lists, strict=True)}
+        kinds = {
+            n: "numbers" if o.ids.dtype.kind in "iu" else "strings" for n, o in zip(names, lists, strict=True)
+        }
         raise OutputsError(f"members must name items alike, not {kinds}")
     return _merged(names, np.array([told[n] for n in names]), lists)
 
@@ -113,9 +120,9 @@ def _merged(names: tuple[str, ...], weights: Array, lists: list[Ranking]) -> Poo
             f"member {names[m]!r}, row {r}: the item {ids[twice]!r} is twice in the list; keep one of them "
             "(conjoin.fusion.ranking.distinct keeps the best)"
         )
-    answered = np.array([o.answered for o in lists]).any(axis=0)
+    spoken = np.array([o.answered for o in lists])
     scores = np.concatenate([o.scores for o in lists])
-    return Pool(names, weights, ids, scores, begins, ends, slots, firsts[: starts[-1]].copy(), starts, answered)
+    return Pool(names, weights, ids, scores, begins, ends, slots, firsts[: starts[-1]].copy(), starts, spoken)
 
 
 def _check(name: str, output: Any) -> None:

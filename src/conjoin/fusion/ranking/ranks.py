@@ -171,5 +171,9 @@ def _inverse_squares(laid: Pool) -> Array:
 
 
 def _above(name: str, value: Any, low: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not (np.isfinite(value) and value > low):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not (np.isfinite(value) and value > low)
+    ):
         raise OutputsError(f"{name} must be a finite number above {low}, not {value!r}")

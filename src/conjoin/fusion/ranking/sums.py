@@ -29,9 +29,7 @@ if TYPE_CHECKING:
     from conjoin.outputs import Array
 
 
-def combined(
-    laid: Pool, rule: int, values: Array, fills: Array | None = None, power: float = 0.0
-) -> Array:
+def combined(laid: Pool, rule: int, values: Array, fills: Array | None = None, power: float = 0.0) -> Array:
     """(C,): one score of each candidate, by a rule of `kernels.ranking.combine`."""
     if fills is None:
         fills = np.full(laid.lengths.shape, np.nan)
@@ -42,7 +40,12 @@ def combined(
 
 
 def _comb(
-    outputs: Mapping[str, Any], weights: Weights, rule: int, norm: str | None, depth: int | None, power: float = 0.0
+    outputs: Mapping[str, Any],
+    weights: Weights,
+    rule: int,
+    norm: str | None,
+    depth: int | None,
+    power: float = 0.0,
 ) -> Ranking:
     laid = pool(outputs, weights)
     values = normalised(laid, norm)
