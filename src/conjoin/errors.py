@@ -136,7 +136,12 @@ def need(module: str) -> ModuleType:
         raise MissingExtraError(f"this needs {top}, which is not installed: {how}") from error
 
 
-_DISTRIBUTIONS = {"sklearn": "scikit-learn", "xgboost": "xgboost-cpu", "vl_convert": "vl-convert-python"}
+_DISTRIBUTIONS = {
+    "sklearn": "scikit-learn",
+    "xgboost": "xgboost-cpu",
+    "vl_convert": "vl-convert-python",
+    "PIL": "pillow",
+}
 
 
 def _extra_of(top: str) -> str | None:
