@@ -59,8 +59,8 @@ def fit_distribution_pool(
     """The linear pool of distributions with the least continuous ranked probability score.
 
     CRPS(sum w F) = sum_m w_m E|X_m - y| - 1/2 sum_mk w_m w_k E|X_m - X_k|, a convex quadratic over the
-    simplex (Thorey et al. 2017); each distribution is replaced by 24 points of equal mass. seed has no influence.
-    Raises OutputsError and TruthError.
+    simplex (Thorey et al. 2017); each distribution is replaced by 24 points of equal mass. seed has no
+    influence. Raises OutputsError and TruthError.
     """
     rows = _problem(outputs, truth, weights)
     with one_thread():
