@@ -282,7 +282,7 @@ def _whole(image: Array) -> bool:
 
 
 def _shape(masks: Masks) -> tuple[int, ...]:
-    shape = masks.values.shape[1:]
+    shape: tuple[int, ...] = masks.values.shape[1:]
     return shape[:-1] if masks.values.dtype.kind == "f" and masks.classes else shape
 
 

@@ -144,8 +144,9 @@ def _bounded(path: Path, size: int) -> None:
 
 def _table(path: Path, comma: str) -> dict[str, Array]:
     """The truth and the names of rows in a table with a header."""
-    quoting = csv.QUOTE_NONE if comma == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=comma, quoting=quoting)
+    lines = io.StringIO(read_text(path), newline="")
+    tabs = comma == "\t"
+    reader = csv.reader(lines, delimiter=comma, quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL)
     head = next(reader, [])
     key = next((t for t in TRUTHS if t in head), None)
     if key is None:

@@ -27,7 +27,8 @@ def similarities(output: Output) -> Array:
     if isinstance(output, Values) and output.values.ndim == 1:
         return np.where(output.answered, output.values.astype(np.float64), np.nan)
     left, right = _pairs(output)
-    return np.einsum("nd,nd->n", left, right)
+    found: Array = np.einsum("nd,nd->n", left, right)
+    return found
 
 
 def _pairs(output: Output) -> tuple[Array, Array]:

@@ -90,7 +90,7 @@ def _truth(laid: Vectors, truth: Any, weights: Any) -> tuple[Array, Array]:
     if len(truth) != laid.rows:
         raise TruthError(f"the members answered {laid.rows} rows, the truth has {len(truth)}")
     right = truth.values.astype(np.float64)
-    mass = checked_weights(weights, laid.rows) * (truth.answered & laid.answered.any(axis=0))
+    mass = checked_weights(weights, laid.rows) * (truth.answered & laid.spoken)
     mass = np.where(np.isfinite(right), mass, 0.0)
     if not mass.any():
         raise TruthError("no row has both a truth and an answer to learn from")

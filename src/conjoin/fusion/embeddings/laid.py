@@ -28,6 +28,11 @@ class Vectors:
     flat: bool
 
     @property
+    def spoken(self) -> Array:
+        """(n,) bool: rows that some member answered."""
+        return cast(Array, self.answered.any(axis=0))
+
+    @property
     def rows(self) -> int:
         """The number of rows n."""
         return int(self.answered.shape[1])
@@ -45,7 +50,7 @@ class Vectors:
 
     def output(self, values: Array) -> Embeddings:
         """Embeddings from values (n, P, D); rows that nobody answered are not answered."""
-        return Embeddings(values[:, 0] if self.flat else values, self.answered.any(axis=0))
+        return Embeddings(values[:, 0] if self.flat else values, self.spoken)
 
     def cosines(self) -> Array:
         """(M, n): each member's cosine of the two vectors of a row; NaN where it did not answer.

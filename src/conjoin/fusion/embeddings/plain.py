@@ -67,7 +67,7 @@ def similarity(
     """
     laid = lay(outputs, weights)
     found = np.nan_to_num(laid.cosines()) * laid.shares()
-    return Values(found.sum(axis=0), laid.answered.any(axis=0))
+    return Values(found.sum(axis=0), laid.spoken)
 
 
 def rank_mean(

@@ -57,7 +57,7 @@ class RankMean:
             table = self.cosines[laid.names[m]]
             below, upto = (np.searchsorted(table, cosines[m], side=s) for s in ("left", "right"))
             found += share * (below + upto) / (2.0 * max(len(table), 1))
-        return Values(found, laid.answered.any(axis=0))
+        return Values(found, laid.spoken)
 
     def children(self) -> Mapping[str, Storable]:
         """None."""

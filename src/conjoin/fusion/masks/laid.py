@@ -113,7 +113,7 @@ def _classes(given: Mapping[str, Masks]) -> tuple[str, ...]:
 
 
 def _spatial(output: Masks) -> tuple[int, ...]:
-    shape = output.values.shape[1:]
+    shape: tuple[int, ...] = output.values.shape[1:]
     return shape[:-1] if output.values.dtype.kind == "f" and output.classes else shape
 
 
@@ -174,14 +174,6 @@ def labels_of(classes: tuple[str, ...]) -> Callable[[Array], Array]:
             return image
         if not classes:
             return (image > HALF).view(np.uint8)
-        return image.argmax(axis=-1).astype(np.uint8 if len(classes) <= 256 else np.int64)
+        return cast(Array, image.argmax(axis=-1).astype(np.uint8 if len(classes) <= 256 else np.int64))
 
     return part
-
-
-def as_labels(output: Masks) -> Array:
-    """(n, *spatial) labels of masks, whatever they hold; unanswered rows are 0."""
-    if output.values.dtype.kind != "f":
-        return output.values
-    part = labels_of(output.classes)
-    return part(np.nan_to_num(output.values, nan=0.0))

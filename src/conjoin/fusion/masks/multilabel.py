@@ -105,7 +105,7 @@ class _Problem:
 def _prior(prior: Sequence[float] | None, known: Array, codes: Array, counts: Array) -> Array:
     if prior is None:
         mass = np.bincount(codes.ravel(), np.repeat(counts, codes.shape[1]), minlength=len(known))
-        return mass / max(mass.sum(), 1)
+        return cast(Array, mass / max(mass.sum(), 1))
     given = np.asarray(prior, dtype=np.float64)
     if given.ndim != 1 or not np.isfinite(given).all() or (given < 0).any() or not given.any():
         raise OutputsError(f"prior must hold a probability for each label from 0, not {prior!r:.80}")

@@ -133,7 +133,7 @@ def _probabilities(laid: Laid, m: int, image: Array) -> Array:
     if image.dtype.kind == "f":
         return image.astype(np.float64, copy=False)
     if laid.classes:
-        return (image[:, None] == np.arange(len(laid.classes))).astype(np.float64).reshape(-1)
+        return cast(Array, (image[:, None] == np.arange(len(laid.classes))).astype(np.float64).reshape(-1))
     most = int(image.max(initial=0))
     if most > 1:
         raise OutputsError(
