@@ -1,7 +1,7 @@
 """Values, quantiles and time series: what the plain and fitted fusers of `conjoin.fusion` do not hold.
 
 Combining forecasts (`forecast`), distributions given by quantiles (`quantile`, `distributions`), quantile
-regression averaging (`averaging`), normal distributions (`gaussian`); time order (`rolling`) and learning from
+regression averaging (`averaging`), normal distributions (`gaussian`); time order (`rolling`), learning from
 each outcome (`online`); sums that add up (`hierarchy`); conformal intervals and sets around any fused output
 (`conformal`, `cross`, `adaptive`, `sets`). Mean, median, trimmed mean, inverse error, non-negative least
 squares and the pools at their optimum are in `conjoin.fusion`.

@@ -58,7 +58,7 @@ def product_of_experts(
     centred = scores - scores.mean()
     spreads = tensor @ centred / float(centred @ centred)
     means = means - spreads * scores.mean()
-    tiny = 1e-12 * np.maximum(np.abs(means).max(axis=0, initial=0.0), 1e-300)
+    tiny = np.maximum(1e-12 * np.abs(means).max(axis=0, initial=0.0), 1e-150)
     precision = w / np.maximum(spreads, tiny) ** 2
     total = precision.sum(axis=0)
     safe = np.where(total > 0, total, 1.0)
