@@ -129,7 +129,7 @@ def add_points(points: Array, begins: Array, ends: Array, slots: Array, out: Arr
 def tabulate(
     values: Array, fills: Array, begins: Array, ends: Array, slots: Array, starts: Array, out: Array
 ) -> None:
-    """out (C, M): the value of each candidate in each list; fills[m, r] (which may be NaN) where it is not."""
+    """out (C, M): the value of each candidate in each list; fills[m, r] (or NaN) where it is not."""
     members, rows = begins.shape
     for r in range(rows):
         for c in range(starts[r], starts[r + 1]):
@@ -294,7 +294,7 @@ def find(keys: Array, starts: Array, wanted: Array, cuts: Array, out: Array) -> 
 
 @jit
 def majority(ranks: Array, weights: Array, starts: Array, best: Array) -> None:
-    """Sort `best` (C,), candidates of each row in their first order, by weighted majority; ties keep the order.
+    """Sort `best` (C,), candidates of each row in their first order, by weighted majority; ties keep it.
 
     ranks (C, M): in each list, infinite where it lacks the candidate. A merge sort, bottom up.
     """

@@ -32,7 +32,7 @@ class Relevant:
     @property
     def counts(self) -> Array:
         """(n,): relevant items of each row."""
-        return cast("Array", np.diff(self.cuts))
+        return np.diff(self.cuts)
 
     def sums(self, values: Array) -> Array:
         """(n,): sums of values (R,) over rows."""
@@ -40,7 +40,7 @@ class Relevant:
 
 
 Measure = Callable[[Relevant, Array, float, Array], Array]
-"""(relevant items, their ranks (R,) from 1, infinite where missing, cutoff, lengths of lists (n,)) -> (n,)."""
+"""(relevant items, their ranks (R,) from 1 or infinite, cutoff, lengths of lists (n,)) -> (n,)."""
 
 
 def _share(values: Array, of: Array) -> Array:
@@ -183,8 +183,10 @@ def ranks_of(output: Any, truth: Any) -> tuple[Relevant, Array, Array]:
         kind = output.kind if isinstance(output, Output) else type(output).__name__
         raise OutputsError(f"this score reads rankings, not {kind}")
     if not np.isfinite(output.scores).all():
-        at = int(np.argmin(np.isfinite(output.scores)))
-        raise OutputsError(f"the score of item {output.ids[at]!r} is {output.scores[at]}; it must be finite")
+        bad = int(np.argmin(np.isfinite(output.scores)))
+        raise OutputsError(
+            f"the score of item {output.ids[bad]!r} is {output.scores[bad]}; it must be finite"
+        )
     wanted = relevant_ids(truth)
     if len(wanted) and len(output.ids) and (wanted.dtype.kind in "iu") != (output.ids.dtype.kind in "iu"):
         raise OutputsError("items of the answers and of the truth must be alike: all numbers or all strings")

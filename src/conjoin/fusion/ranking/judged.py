@@ -24,16 +24,21 @@ DEFAULT = "ndcg@10"
 class Judged:
     """A pool and its truth.
 
-    found: the relevant items. wanted: (R,) the candidate of each, -1 where no list has it. mass: (n,) weights
-    of rows that sum to 1, 0 where the truth is silent. measure, cutoff: what is to be high.
+    found: the relevant items. wanted: (R,) the candidate of each, -1 where no list has it. weights: (n,) of
+    rows, 0 where the truth is silent. measure, cutoff: what is to be high.
     """
 
     pool: Pool
     found: Relevant
     wanted: Array
-    mass: Array
+    weights: Array
     measure: Measure
     cutoff: float
+
+    @property
+    def mass(self) -> Array:
+        """(n,): weights of rows that sum to 1."""
+        return cast("Array", self.weights / self.weights.sum())
 
     @property
     def hits(self) -> Array:
@@ -77,4 +82,4 @@ def judged(outputs: Mapping[str, Any], truth: Any, weights: Any = None, score: A
         raise OutputsError("items of the members and of the truth must be alike: all numbers or all strings")
     keys, sought = kernels.keys_of([laid.candidates, ids])
     wanted = kernels.first_of(keys, laid.starts, sought, found.cuts)
-    return Judged(laid, found, wanted, mass / mass.sum(), MEASURES[told[0]], told[1])
+    return Judged(laid, found, wanted, mass, MEASURES[told[0]], told[1])

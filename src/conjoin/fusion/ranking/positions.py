@@ -7,7 +7,7 @@ and MAPFuse (Lillis et al. 2010), BayesFuse (Aslam and Montague 2001).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -195,9 +195,7 @@ def fit_probfuse(
     if isinstance(segments, bool) or not isinstance(segments, int) or segments < 1:
         raise OutputsError(f"segments must be a whole number from 1, not {segments!r}")
     task = judged(outputs, truth, weights, score)
-    sizes = -(-task.pool.spread(task.pool.lengths) // segments)
-    part = task.pool.positions() // np.maximum(sizes, 1)
-    return _guarded("probfuse", _shares(task, part, segments, None), outputs, truth, score, weights)
+    return _guarded("probfuse", in_equal_parts(task, segments), outputs, truth, score, weights)
 
 
 def fit_segfuse(
@@ -211,9 +209,7 @@ def fit_segfuse(
 ) -> Any:
     """SegFuse: parts that double in length; the sum over members of P(relevant | part) (1 + normalised score)."""
     task = judged(outputs, truth, weights, score)
-    part = np.searchsorted(ENDS, task.pool.positions(), side="right") - 1
-    chances = _shares(task, part, len(ENDS) - 1, np.diff(ENDS))
-    return _guarded("segfuse", chances, outputs, truth, score, weights, norm=norm)
+    return _guarded("segfuse", in_doubling_parts(task), outputs, truth, score, weights, norm=norm)
 
 
 def fit_slidefuse(
@@ -305,36 +301,52 @@ def precisions(task: Judged) -> dict[str, Array]:
     return {n: np.array([float(r @ task.mass)]) for n, r in zip(laid.names, rows, strict=True)}
 
 
-def log_odds(task: Judged) -> dict[str, Array]:
-    """(1000,) by member: log-odds of relevance at each position."""
-    part = np.searchsorted(CUTS, task.pool.positions(), side="right") - 1
-    widths = np.diff(CUTS)
+def in_equal_parts(task: Judged, segments: int) -> dict[str, Array]:
+    """(segments,) by member: mean over its judged lists of the share of relevant items in each equal part."""
+    laid = task.pool
+    sizes = np.maximum(-(-laid.spread(laid.lengths) // segments), 1)
     out = {}
-    for name, chance in _shares(task, part, len(widths), widths).items():
-        chance = np.where(chance == 0, 0.001, chance)
-        out[name] = np.repeat(np.log(chance / np.where(chance == 1, 0.001, 1 - chance)), widths)
+    for m, found, size in _found(task, laid.positions() // sizes, segments):
+        mass = task.weights * laid.spoken[m]
+        out[laid.names[m]] = _ratio(mass @ _ratio(found, size), mass.sum())
     return out
 
 
-def _shares(task: Judged, part: Array, parts: int, widths: Array | None) -> dict[str, Array]:
-    """(parts,) by member: the mean over its judged lists of the share of relevant items in each part.
+def in_doubling_parts(task: Judged) -> dict[str, Array]:
+    """(10,) by member: relevant items in each segment of SegFuse over its length, mean over judged lists."""
+    return _in_parts(task, ENDS)
 
-    part: (T,) of each entry. widths: (parts,) what the number of relevant ones is divided by; None takes the
-    number of items of the list in the part.
-    """
-    laid, hits = task.pool, task.hits
-    rows = len(task.mass)
-    row = laid.spread(np.broadcast_to(np.arange(rows), laid.lengths.shape))
+
+def log_odds(task: Judged) -> dict[str, Array]:
+    """(1000,) by member: log-odds of relevance at each position."""
     out = {}
-    for m, name in enumerate(laid.names):
+    for name, chance in _in_parts(task, CUTS).items():
+        chance = np.where(chance == 0, 0.001, chance)
+        odds = chance / np.where(chance == 1, 0.001, 1 - chance)
+        out[name] = np.repeat(np.log(odds), np.diff(CUTS))
+    return out
+
+
+def _in_parts(task: Judged, cuts: Array) -> dict[str, Array]:
+    laid, parts = task.pool, len(cuts) - 1
+    out = {}
+    for m, found, _ in _found(task, np.searchsorted(cuts, laid.positions(), side="right") - 1, parts):
+        mass = task.weights * laid.spoken[m]
+        out[laid.names[m]] = _ratio(mass @ found, mass.sum() * np.diff(cuts))
+    return out
+
+
+def _found(task: Judged, part: Array, parts: int) -> Iterator[tuple[int, Array, Array]]:
+    """For each member (m, relevant items (n, parts), items (n, parts)); part: (T,) of each entry."""
+    laid, hits, rows = task.pool, task.hits, len(task.weights)
+    row = laid.spread(np.broadcast_to(np.arange(rows), laid.lengths.shape))
+    for m in range(len(laid.names)):
         own = _entries(laid, m)
         own = own[part[own] < parts]
         at = row[own] * parts + part[own]
-        found = np.bincount(at, hits[own].astype(np.float64), rows * parts).reshape(rows, parts)
-        size = np.bincount(at, minlength=rows * parts).reshape(rows, parts) if widths is None else widths
-        mass = task.mass * laid.spoken[m]
-        out[name] = _ratio(mass @ _ratio(found, size), np.full(parts, mass.sum()))
-    return out
+        found = np.bincount(at, hits[own].astype(np.float64), rows * parts)
+        items = np.bincount(at, minlength=rows * parts)
+        yield m, found.reshape(rows, parts), items.reshape(rows, parts)
 
 
 def _entries(laid: Pool, m: int) -> Array:
@@ -344,10 +356,10 @@ def _entries(laid: Pool, m: int) -> Array:
 
 
 def _mass(task: Judged) -> Array:
-    return task.pool.spread(np.broadcast_to(task.mass, task.pool.lengths.shape))
+    return task.pool.spread(np.broadcast_to(task.weights, task.pool.lengths.shape))
 
 
-def _ratio(a: Array, b: Array) -> Array:
+def _ratio(a: Array, b: Any) -> Array:
     a = np.asarray(a, np.float64)
     b = np.broadcast_to(b, a.shape)
     return cast("Array", np.divide(a, b, out=np.zeros(a.shape), where=b > 0))

@@ -158,7 +158,7 @@ def wmnz(
     norm: str | None = "min_max",
     depth: int | None = None,
 ) -> Ranking:
-    """WMNZ: the sum of an item's scores times the weights of the lists that have it (Wu and Crestani 2002)."""
+    """WMNZ: the sum of an item's scores times the weights of its lists (Wu and Crestani 2002)."""
     return _comb(outputs, weights, kernels.WMNZ, norm, depth)
 
 
