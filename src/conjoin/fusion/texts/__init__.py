@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-FUSERS: dict[str, Callable[..., Any]] = {}
+from conjoin.fusion.texts.hypothesis import HypothesisSelection, fit_hypothesis_selection
+from conjoin.fusion.texts.rover import rover
+from conjoin.fusion.texts.rover_fit import fit_rover
+
+FUSERS: dict[str, Callable[..., Any]] = {
+    "rover": rover,
+}
 """Fusers without fitting, by name."""
 
-FIT_FUSERS: dict[str, Callable[..., Any]] = {}
+FIT_FUSERS: dict[str, Callable[..., Any]] = {
+    "rover": fit_rover,
+    "hypothesis_selection": fit_hypothesis_selection,
+}
 """Functions (outputs, truth, *, weights, score, seed) that fit a fuser, by name."""
 
-PARTS: dict[str, type] = {}
+PARTS: dict[str, type] = {"hypothesis_selection": HypothesisSelection}
 """Storable records of this package, by the name under which a bundle keeps them."""
 
-CANDIDATES: tuple[str, ...] = ()
+CANDIDATES: tuple[str, ...] = ("rover", "hypothesis_selection")
 """What the automatic choice tries, the simple first."""
 
 TRUSTED = "minimum_bayes_risk"

@@ -48,7 +48,7 @@ def rover(
     "logodds": score(w) is the sum of w_m (a_m + b_m logit c) over the systems that say w with confidence c,
     and of w_m z_m over those that say nothing, with `evidence` {name: [a_m, b_m, z_m]}.
     null_confidence: the confidence of saying nothing (@). As in SCTK's rover an unknown confidence is 0, or
-    -1 in a system that knows none. weights: of systems; the field's own vote is equal weights.
+    -1 where a system gives none in a text. weights: of systems; the field's own vote is equal weights.
     order: systems in the order of alignment; by default as `lay_out` says, so that the order in which outputs
     are given does not matter. Ties go to the word that came first in that order.
     case_sensitive, lacking, time_align, silence: as of `lay_out` and `network_of`.
@@ -84,8 +84,7 @@ def candidate_scores(
     if method == "logodds":
         said, nulls = _evidence(words, evidence or {})
         return net.tallies(said, nulls, words.shares)[1]
-    known = [bool(np.isfinite(c).any()) for c in np.split(words.confidences, words.cuts[1:, 0])]
-    unknown = np.where(known, 0.0, -1.0)[words.owners]
+    unknown = np.where(_confident(words), 0.0, -1.0)
     said = np.where(np.isnan(words.confidences), unknown, words.confidences)
     votes, total, greatest = net.tallies(said, np.full(len(words.names), null_confidence), words.shares)
     everyone = _over_slots(votes, net.cuts)
@@ -127,6 +126,14 @@ def _evidence(words: Words, evidence: Mapping[str, Sequence[float]]) -> tuple[Ar
             table[words.names.index(name)] = numbers
     mine = table[words.owners]
     return mine[:, 0] + mine[:, 1] * logits(words.confidences), table[:, 2]
+
+
+def _confident(words: Words) -> Array:
+    """(t,) whether the word's system gives any confidence in the word's text."""
+    sure = np.concatenate([[0], np.cumsum(~np.isnan(words.confidences))])
+    cuts = words.cuts
+    some = sure[cuts[:, 1:]] > sure[cuts[:, :-1]]
+    return np.repeat(some.reshape(-1), np.diff(cuts, axis=1).reshape(-1))
 
 
 def _over_slots(values: Array, cuts: Array) -> Array:

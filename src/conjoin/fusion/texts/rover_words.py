@@ -129,7 +129,7 @@ def lay_out(
         raise OutputsError(f"the outputs have different numbers of rows: {rows}")
     names = sorted(found)
     shares = np.array([found[n] for n in names])
-    words = _words([(n, outputs[n]) for n in names], shares, case_sensitive)
+    words = joined_words([(n, outputs[n]) for n in names], shares, case_sensitive)
     if lacking == "silent":
         words = replace(words, present=np.tile(words.present.any(axis=0), (len(names), 1)))
     return replace(words, ranks=_ranks(words, tuple(order or ())))
@@ -165,7 +165,10 @@ def _distances(words: Words) -> Array:
     return out
 
 
-def _words(systems: list[tuple[str, Texts]], shares: Array, case_sensitive: bool) -> Words:
+def joined_words(
+    systems: list[tuple[str, Texts]], shares: Array | None = None, case_sensitive: bool = False
+) -> Words:
+    """The words of these systems, in this order; shares are 1 where not given."""
     n = len(systems[0][1])
     cuts = np.zeros((len(systems), n + 1), np.int64)
     spelled: list[str] = []
@@ -177,11 +180,11 @@ def _words(systems: list[tuple[str, Texts]], shares: Array, case_sensitive: bool
         spelled += itertools.chain.from_iterable(rows)
         marks.append(_marks(output, np.diff(cuts[m])))
     known: dict[str, int] = {}
-    number = {w: known.setdefault(_folded(w, case_sensitive), len(known) + 1) for w in dict.fromkeys(spelled)}
+    number = {w: known.setdefault(folded(w, case_sensitive), len(known) + 1) for w in dict.fromkeys(spelled)}
     confidences, starts, ends = (np.concatenate(parts) for parts in zip(*marks, strict=True))
     return Words(
         tuple(name for name, _ in systems),
-        shares,
+        np.ones(len(systems)) if shares is None else shares,
         spelled,
         np.array([number[w] for w in spelled], dtype=np.int64),
         confidences,
@@ -193,7 +196,8 @@ def _words(systems: list[tuple[str, Texts]], shares: Array, case_sensitive: bool
     )
 
 
-def _folded(word: str, case_sensitive: bool) -> str:
+def folded(word: str, case_sensitive: bool = False) -> str:
+    """The form in which words are compared: NFC, in lower case unless `case_sensitive`."""
     return unicodedata.normalize("NFC", word if case_sensitive else word.lower())
 
 
@@ -204,6 +208,13 @@ def _marks(output: Texts, counts: Array) -> tuple[Array, Array, Array]:
         return blank, blank, blank
     answered = np.repeat(output.answered, np.diff(output.offsets))
     return output.confidences[answered], output.starts[answered], output.ends[answered]
+
+
+def first_systems(both: Words, words: Words) -> Words:
+    """The words of the systems of `words` among those of `both`, where they come first, with its numbers."""
+    M = len(words.names)
+    end = both.cuts[M - 1, -1]
+    return replace(words, numbers=both.numbers[:end], cuts=both.cuts[:M])
 
 
 def network_of(words: Words, *, time_align: bool = False, silence: float = 1.0) -> WordNetwork:
@@ -235,7 +246,7 @@ def network_of(words: Words, *, time_align: bool = False, silence: float = 1.0) 
             turns.append(np.full((len(net), len(words.names)), -1, np.int64))
             turns[-1][:, : len(columns)] = columns[_births_first(len(columns))[birth]]
             offsets[i + 1] += len(net)
-    return _with_candidates(words, np.concatenate(nets), np.concatenate(turns), offsets)
+    return with_candidates(words, np.concatenate(nets), np.concatenate(turns), offsets)
 
 
 def _chunks(
@@ -277,7 +288,8 @@ def _births_first(systems: int) -> Array:
     return np.array([[k, *range(k), *range(k + 1, systems)] for k in range(systems)], dtype=np.int64)
 
 
-def _with_candidates(words: Words, net: Array, turns: Array, offsets: Array) -> WordNetwork:
+def with_candidates(words: Words, net: Array, turns: Array, offsets: Array) -> WordNetwork:
+    """The network with the candidates of its slots found."""
     of, cuts = np.full(net.shape, -1, np.int64), np.empty(len(net) + 1, np.int64)
     first = np.empty(net.size, np.int64)
     count = kernels.candidates(net, turns, words.numbers, of, first, cuts)
