@@ -83,7 +83,8 @@ def _options(labels: Any, prior: Any, confusion: Any) -> tuple[Array, Array, dic
     if bad or first.shape != known.shape or not _fair(first):
         raise OutputsError(
             f"naive_bayes needs a probability in prior for each of {len(known)} labels (given {len(first)}) "
-            f"and matrices ({len(known)}, {len(known)}) of probabilities; wrong: {listed(bad) or 'prior'}"
+            f"and matrices ({len(known)}, {len(known)}) of probabilities; wrong: "
+            f"{listed(f'{n} {s}' for n, s in bad.items()) or 'prior'}"
         )
     return known, np.maximum(first, 1e-12), {n: np.maximum(c, 1e-12) for n, c in given.items()}
 
@@ -136,8 +137,8 @@ def fit_label_vote(
     """`label_vote` with weights from the truth: w_m = mean over labels of log(r / (1 - r)).
 
     r is the member's recall of the label. The best weights of independent members (Nitzan and Paroush 1982);
-    a member no better than chance gets 0. weights: (n,) of images. score: of the guard; Dice by default. seed has no influence.
-    Raises OutputsError and TruthError.
+    a member no better than chance gets 0. weights: (n,) of images. score: of the guard; Dice by default.
+    seed has no influence. Raises OutputsError and TruthError.
     """
     laid, right, mass = _problem(outputs, truth, weights)
     fuser = Applied("masks", "label_vote", _skill(laid, right, mass), {})

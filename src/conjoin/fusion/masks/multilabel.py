@@ -58,6 +58,9 @@ def multilabel_staple(
         )
     fused = {}
     for row, who, images in laid.images(labels_of(laid.classes)):
+        if not images[0].size:
+            fused[row] = images[0]
+            continue
         patterns = label_patterns(images)
         known = np.unique(patterns.labels)
         codes = np.searchsorted(known, patterns.labels)
