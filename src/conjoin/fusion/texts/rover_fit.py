@@ -120,7 +120,7 @@ Setting = tuple["Array", dict[str, float], dict[str, Any]]
 
 
 def _holds(taught: Taught, settings: Sequence[Setting]) -> bool:
-    """Whether the setting chosen on 3 of 4 parts has fewer wrong slots on the fourth than the system so chosen.
+    """Whether the setting chosen on 3 of 4 parts has fewer wrong slots on the fourth than a system chosen so.
 
     Taken over all 4 parts.
     """
