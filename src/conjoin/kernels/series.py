@@ -128,6 +128,14 @@ def mixture_cdf(values: Array, mass: Array, levels: Array, x: Array, out: Array)
 
 
 @jit
+def _rate(rate: float, prior: Array, total: float) -> Any:
+    """The learning rate, or where it is 0 the one that the regrets so far ask for."""
+    if rate > 0:
+        return rate
+    return math.sqrt(math.log((prior > 0).sum()) / total) if total > 0 else 0.0
+
+
+@jit
 def _weigh(
     rule: int, prior: Array, rate: float, total: float, regret: Array, spread: Array, awake: Array, p: Array
 ) -> None:
@@ -140,7 +148,7 @@ def _weigh(
         if rule == FIXED_SHARE:
             p[m] = regret[m]
         elif rule == EWA:
-            eta = rate if rate > 0 else math.sqrt(math.log(len(p)) / total) if total > 0 else 0.0
+            eta = _rate(rate, prior, total)
             p[m] = math.log(prior[m]) + eta * regret[m]
         elif rule == BOA:
             if spread[m] > 0:
@@ -211,7 +219,7 @@ def _learn(
         for m in range(len(r)):
             regret[m] += r[m]
         return total
-    eta = rate if rate > 0 else math.sqrt(math.log(len(r)) / total) if total > 0 else 0.0
+    eta = _rate(rate, prior, total)
     best = -np.inf
     for m in range(len(r)):
         regret[m] += eta * r[m]

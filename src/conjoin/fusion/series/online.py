@@ -210,18 +210,20 @@ class Online:
         shape = (len(total), len(names))
         if not isinstance(levels, list) or (levels and len(levels) != len(total)):
             raise BundleError(f"a packed aggregation of {len(total)} numbers has levels {levels!r:.80}")
+        rule, prior = text(meta, "rule", RULES), ask(arrays, "prior", (len(names),))
+        absent = (prior <= 0) & (rule == "fixed_share")
         return cls(
-            text(meta, "rule", RULES),
+            rule,
             text(meta, "loss", LOSSES),
             names,
             text(meta, "kind", KINDS),
             tuple(float(q) for q in levels),  # type: ignore[arg-type]
-            ask(arrays, "prior", (len(names),)),
+            prior,
             number(meta, "rate"),
             number(meta, "share"),
             bool(meta.get("gradient")),
             bool(meta.get("shared")),
-            ask(arrays, "regret", shape),
+            np.where(absent, -np.inf, ask(arrays, "regret", shape)),
             ask(arrays, "spread", shape),
             total,
             int(number(meta, "steps")),
