@@ -94,8 +94,10 @@ def m_msr(
     return fused(post / np.maximum(post.sum(axis=1, keepdims=True), 1e-300), triples)
 
 
-def m_msr_skills(triples: Triples, n_iter: int = 10_000, tol: float = 1e-10) -> Array:
-    """(M,) weights of the workers, as in `m_msr`."""
+def m_msr_skills(
+    triples: Triples, n_iter: int = 10_000, tol: float = 1e-10, start: Array | None = None
+) -> Array:
+    """(M,) weights of the workers, as in `m_msr`. start: (M,), where |s| begins; 0.5 for each by default."""
     members, width, rows = len(triples.members), len(triples.classes), int(triples.answered.sum())
     if members > MOST_WORKERS:
         raise OutputsError(f"m_msr holds M x M numbers: {members} workers are more than {MOST_WORKERS}")
@@ -106,7 +108,8 @@ def m_msr_skills(triples: Triples, n_iter: int = 10_000, tol: float = 1e-10) -> 
     C[common == 0] = -1 / (width - 1)
     seen = common > 0
     cut = max(int((seen.sum(axis=0).min()) // 2) - 1, 0)
-    u = _rank_one(np.abs(C), seen, cut, rows, n_iter, tol)
+    first = np.full(members, 0.5) if start is None else np.asarray(start, dtype=np.float64)
+    u = _rank_one(np.abs(C), seen, first, (cut, rows, n_iter, tol))
     s = _signs(np.where(seen, C, 0.0)) * u
     s = np.clip(s, -1 / (width - 1) + 1 / np.sqrt(rows), 1 - 1 / np.sqrt(rows))
     q = np.clip(s * (width - 1) / width + 1 / width, 1e-10, 1 - 1e-10)
@@ -132,9 +135,13 @@ def _agreements(triples: Triples) -> tuple[Array, Array]:
     return common, equal
 
 
-def _rank_one(X: Array, seen: Array, cut: int, rows: int, n_iter: int, tol: float) -> Array:
-    """|s| with X close to s s^T where seen: each side in turn, without the `cut` extremes at each end."""
-    u, v = np.full(len(X), 0.5), np.full(len(X), 0.5)
+def _rank_one(X: Array, seen: Array, start: Array, steps: tuple[int, int, int, float]) -> Array:
+    """|s| with X close to s s^T where seen: each side in turn, without the `cut` extremes at each end.
+
+    steps: cut, the number of tasks, n_iter, tol.
+    """
+    cut, rows, n_iter, tol = steps
+    u, v = start.copy(), start.copy()
     for _ in range(n_iter):
         before = np.outer(u, v)
         for j in range(len(X)):
