@@ -23,8 +23,6 @@ def _labels(masks: Masks) -> Array:
         values = clean.argmax(axis=-1) if masks.classes else (clean > 0.5).view(np.uint8)
     if values.dtype.kind == "b":
         values = values.view(np.uint8)
-    if not masks.answered.all():
-        values = np.where(masks.answered.reshape(-1, *[1] * (values.ndim - 1)), values, 0)
     return values
 
 
@@ -43,6 +41,8 @@ def _both(output: Masks, truth: Masks) -> tuple[Array, Array]:
         named = dict(enumerate(output.classes))
         table = np.array([at.get(named.get(k, ""), spare + k) for k in range(most)])
         mine = table[mine]
+    if not output.answered.all():
+        mine = np.where(output.answered.reshape(-1, *[1] * (mine.ndim - 1)), mine, 0)
     return mine, right
 
 
