@@ -199,8 +199,9 @@ def fit_gcca(
     G holds the `dim` leading eigenvectors of sum_m w_m X_m (X_m' X_m + r_m I)^-1 X_m', X_m the centred
     normalised vectors; each member is mapped by A_m = (X_m' X_m + r_m I)^-1 X_m' G, and the maps are
     averaged. r_m is `shrink` times the greatest eigenvalue of X_m' X_m: it keeps few rows with long vectors
-    from fitting noise. G has mean square 1. dim: by default as many as the shortest member has, or as the rows allow. Directions
-    are scaled by the share of members that agree on them, and what members do not share is lost.
+    from fitting noise. dim: by default as many as the shortest member has, or as the rows allow. G has mean
+    square 1; directions are scaled by the share of members that agree on them, and what members do not share
+    is lost.
     weights, truth, score, seed: as of `fit_procrustes`. Raises OutputsError.
     """
     laid = lay(outputs, member_weights)
