@@ -214,7 +214,7 @@ def _learn(
             if spread[m] > 0:
                 regret[m] += r[m] - r[m] * r[m] / math.sqrt(2.2 * spread[m])
         return total
-    total += most
+    total = most + (total if rule == EWA else (1.0 - share) * total)
     if rule == EWA:
         for m in range(len(r)):
             regret[m] += r[m]

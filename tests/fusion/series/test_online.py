@@ -70,7 +70,7 @@ def slow(rule, X, y, *, rate=None, share=0.02, gradient=True, loss="square"):
             R, grown = R + r, max(B, (r**2).max())
             inverse, B = inverse + r**2 + grown - B, grown
         else:
-            total += (r**2).max()
+            total = (r**2).max() + total * (1 - share if rule == "fixed_share" else 1)
             R = R + r
             eta = rate or (np.sqrt(np.log(members) / total) if total else 0.0)
             v = np.exp(log_w + eta * r)
