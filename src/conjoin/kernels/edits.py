@@ -6,7 +6,7 @@ Levenshtein distance by Myers (1999) with blocks as in Hyyro (2003); longest com
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -31,7 +31,15 @@ def dense(seq: Array, bounds: Array) -> tuple[Array, Array, Array]:
 
 
 @jit
-def mark(seq, begin, end, heads, word, bits, after):  # type: ignore[no-untyped-def]
+def mark(
+    seq: Array,
+    begin: int,
+    end: int,
+    heads: Array,
+    word: Array,
+    bits: Array,
+    after: Array,
+) -> None:
     """Where each symbol of a pattern stands: a chain from heads[symbol] of (word, bits), words rising."""
     used = 0
     for p in range(end - begin - 1, -1, -1):
@@ -47,7 +55,18 @@ def mark(seq, begin, end, heads, word, bits, after):  # type: ignore[no-untyped-
 
 
 @jit
-def distance(seq, begin, end, length, heads, word, bits, after, plus, minus):  # type: ignore[no-untyped-def]
+def distance(
+    seq: Array,
+    begin: int,
+    end: int,
+    length: int,
+    heads: Array,
+    word: Array,
+    bits: Array,
+    after: Array,
+    plus: Array,
+    minus: Array,
+) -> Any:
     """Levenshtein distance of the marked pattern of this length and seq[begin:end]."""
     if length == 0:
         return end - begin
@@ -73,7 +92,7 @@ def distance(seq, begin, end, length, heads, word, bits, after, plus, minus):  #
             rise = down | ~(across | up)
             fall = up & across
             top = last if w == words - 1 else np.uint64(63)
-            out = np.int64((rise >> top) & _ONE) - np.int64((fall >> top) & _ONE)
+            out: Any = np.int64((rise >> top) & _ONE) - np.int64((fall >> top) & _ONE)
             rise = (rise << _ONE) | np.uint64(carry > 0)
             fall = (fall << _ONE) | np.uint64(carry < 0)
             plus[w] = fall | ~(vertical | rise)
@@ -84,7 +103,17 @@ def distance(seq, begin, end, length, heads, word, bits, after, plus, minus):  #
 
 
 @jit
-def common(seq, begin, end, length, heads, word, bits, after, rest):  # type: ignore[no-untyped-def]
+def common(
+    seq: Array,
+    begin: int,
+    end: int,
+    length: int,
+    heads: Array,
+    word: Array,
+    bits: Array,
+    after: Array,
+    rest: Array,
+) -> Any:
     """Length of the longest common subsequence of the marked pattern and seq[begin:end]."""
     words = (length + 63) >> 6
     for w in range(words):

@@ -9,7 +9,7 @@ symbol), so nothing is hashed to a lossy key, and sets of items are bit sets.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,9 @@ _BYTES = np.uint64(0x0101010101010101)
 
 
 @jit
-def popcount(x):  # type: ignore[no-untyped-def]
+def popcount(
+    x: Any,
+) -> Any:
     """The number of ones in a uint64."""
     x = x - ((x >> np.uint64(1)) & _ONES)
     x = (x & _TWOS) + ((x >> np.uint64(2)) & _TWOS)
@@ -47,7 +49,7 @@ def table_bits(positions: int) -> int:
 
 
 @jit
-def slot_of(table: Array, key: int, stamp: int, bits: int) -> int:
+def slot_of(table: Array, key: int, stamp: int, bits: int) -> Any:
     """The slot of this key, or the empty one where it belongs. table[0]: keys; [1]: (stamp << 32) | value."""
     mask = (1 << bits) - 1
     at = np.int64((np.uint64(key) * _MIX) >> np.uint64(64 - bits))
@@ -103,7 +105,18 @@ def pair_matches(
 
 
 @jit
-def name_items(seq, bounds, texts, first, count, k, work, table, stamp, bits):  # type: ignore[no-untyped-def]
+def name_items(
+    seq: Array,
+    bounds: Array,
+    texts: Array,
+    first: int,
+    count: int,
+    k: int,
+    work: Array,
+    table: Array,
+    stamp: int,
+    bits: int,
+) -> int:
     """Names from 1 up for the items of order k + 1 of a row's sequences; returns how many there are.
 
     work[GRAM]: name of the n-gram of order k at each position, 0 where only one sequence has it; becomes that
@@ -154,7 +167,17 @@ def name_items(seq, bounds, texts, first, count, k, work, table, stamp, bits):  
 
 
 @jit
-def fill_sets(bounds, texts, first, count, k, work, low, width, sets):  # type: ignore[no-untyped-def]
+def fill_sets(
+    bounds: Array,
+    texts: Array,
+    first: int,
+    count: int,
+    k: int,
+    work: Array,
+    low: int,
+    width: int,
+    sets: Array,
+) -> None:
     """Bit sets (count x width words) of the items whose places are in low + 1 .. low + 64 width."""
     for i in range(count * width):
         sets[i] = np.uint64(0)
@@ -169,7 +192,13 @@ def fill_sets(bounds, texts, first, count, k, work, low, width, sets):  # type: 
 
 
 @jit
-def count_common(sets, count, width, out, base):  # type: ignore[no-untyped-def]
+def count_common(
+    sets: Array,
+    count: int,
+    width: int,
+    out: Array,
+    base: int,
+) -> None:
     """Add to out[base:] (count x count) how many items each two sets have in common."""
     for i in range(count):
         for j in range(i + 1, count):
@@ -181,7 +210,16 @@ def count_common(sets, count, width, out, base):  # type: ignore[no-untyped-def]
 
 
 @jit
-def forget_alone(bounds, texts, first, count, k, work, out, base):  # type: ignore[no-untyped-def]
+def forget_alone(
+    bounds: Array,
+    texts: Array,
+    first: int,
+    count: int,
+    k: int,
+    work: Array,
+    out: Array,
+    base: int,
+) -> None:
     """Name n-grams that one sequence alone has 0: no longer n-gram there is shared. Fill the diagonal."""
     at = 0
     for d in range(count):

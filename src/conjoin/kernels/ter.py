@@ -7,7 +7,7 @@ that it moves to where its row of the table runs parallel to that before the shi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,12 @@ SAME, CHANGED, MORE, LESS = range(4)
 
 
 @jit
-def band(i, n_hyp, n_ref, half):  # type: ignore[no-untyped-def]
+def band(
+    i: int,
+    n_hyp: int,
+    n_ref: int,
+    half: int,
+) -> Any:
     """First and last + 1 column that row i of the table of distances holds."""
     if i == 0:
         return 0, min(n_ref + 1, n_ref // n_hyp + half + 1)
@@ -34,14 +39,29 @@ def band(i, n_hyp, n_ref, half):  # type: ignore[no-untyped-def]
 
 
 @jit
-def half_width(n_hyp, n_ref):  # type: ignore[no-untyped-def]
+def half_width(
+    n_hyp: int,
+    n_ref: int,
+) -> Any:
     """How far from the diagonal distances are looked at."""
     ratio = n_ref / n_hyp
     return np.int64(np.ceil(ratio / 2 + BEAM)) if ratio / 2 > BEAM else np.int64(BEAM)
 
 
 @jit
-def fill_row(word, ref, r0, above, a0, a1, here, h0, h1, step, keep):  # type: ignore[no-untyped-def]
+def fill_row(
+    word: int,
+    ref: Array,
+    r0: int,
+    above: Array,
+    a0: int,
+    a1: int,
+    here: Array,
+    h0: int,
+    h1: int,
+    step: Array,
+    keep: bool,
+) -> None:
     """Row `here`, columns h0 .. h1 - 1, from the row above it, columns a0 .. a1 - 1. `step` where keep."""
     left = _FAR
     for j in range(h0, h1):
@@ -62,7 +82,16 @@ def fill_row(word, ref, r0, above, a0, a1, here, h0, h1, step, keep):  # type: i
 
 
 @jit
-def fill_table(hyp, n_hyp, ref, r0, n_ref, half, table, steps):  # type: ignore[no-untyped-def]
+def fill_table(
+    hyp: Array,
+    n_hyp: int,
+    ref: Array,
+    r0: int,
+    n_ref: int,
+    half: int,
+    table: Array,
+    steps: Array,
+) -> Any:
     """Distances and steps of all beginnings; returns the distance of the whole."""
     a0, a1 = band(0, n_hyp, n_ref, half)
     for j in range(a1):
@@ -75,7 +104,15 @@ def fill_table(hyp, n_hyp, ref, r0, n_ref, half, table, steps):  # type: ignore[
 
 
 @jit
-def align(n_hyp, n_ref, half, steps, aligned, hyp_wrong, ref_wrong):  # type: ignore[no-untyped-def]
+def align(
+    n_hyp: int,
+    n_ref: int,
+    half: int,
+    steps: Array,
+    aligned: Array,
+    hyp_wrong: Array,
+    ref_wrong: Array,
+) -> None:
     """Follow the steps back: the word of the hypothesis at each of the reference, and which are wrong."""
     i, j = n_hyp, n_ref
     for k in range(n_ref):
@@ -102,7 +139,14 @@ def align(n_hyp, n_ref, half, steps, aligned, hyp_wrong, ref_wrong):  # type: ig
 
 
 @jit
-def moved(hyp, n_hyp, start, length, target, out):  # type: ignore[no-untyped-def]
+def moved(
+    hyp: Array,
+    n_hyp: int,
+    start: int,
+    length: int,
+    target: int,
+    out: Array,
+) -> Any:
     """Words with hyp[start : start + length] shifted to the target."""
     if target > start + length:
         first, second, end = start + length, target, target
@@ -131,7 +175,19 @@ def moved(hyp, n_hyp, start, length, target, out):  # type: ignore[no-untyped-de
 
 
 @jit
-def shifted_distance(words, low, high, n_hyp, ref, r0, n_ref, half, table, rows, base):  # type: ignore[no-untyped-def]
+def shifted_distance(
+    words: Array,
+    low: int,
+    high: int,
+    n_hyp: int,
+    ref: Array,
+    r0: int,
+    n_ref: int,
+    half: int,
+    table: Array,
+    rows: Array,
+    base: int,
+) -> Any:
     """The distance of words that differ from those of the table only in low .. high - 1."""
     a0, a1 = band(low, n_hyp, n_ref, half)
     above = table[low]
@@ -155,8 +211,21 @@ def shifted_distance(words, low, high, n_hyp, ref, r0, n_ref, half, table, rows,
 
 @jit
 def best_shift(
-    hyp, n_hyp, ref, r0, n_ref, half, table, rows, base, aligned, hyp_wrong, ref_wrong, tried, words
-):  # type: ignore[no-untyped-def]
+    hyp: Array,
+    n_hyp: int,
+    ref: Array,
+    r0: int,
+    n_ref: int,
+    half: int,
+    table: Array,
+    rows: Array,
+    base: int,
+    aligned: Array,
+    hyp_wrong: Array,
+    ref_wrong: Array,
+    tried: int,
+    words: Array,
+) -> Any:
     """The shift that saves most edits: (saved, start, length, target, tried so far); length 0 is none.
 
     Ties go to the longest, then to the earliest start, then to the earliest target.
@@ -200,7 +269,20 @@ def best_shift(
 
 
 @jit
-def translation_edits(hyp, n_hyp, ref, r0, n_ref, table, steps, rows, aligned, hyp_wrong, ref_wrong, words):  # type: ignore[no-untyped-def]
+def translation_edits(
+    hyp: Array,
+    n_hyp: int,
+    ref: Array,
+    r0: int,
+    n_ref: int,
+    table: Array,
+    steps: Array,
+    rows: Array,
+    aligned: Array,
+    hyp_wrong: Array,
+    ref_wrong: Array,
+    words: Array,
+) -> Any:
     """Edits and shifts that make the hypothesis the reference. hyp is written over."""
     if n_ref == 0 or n_hyp == 0:
         return n_hyp + n_ref

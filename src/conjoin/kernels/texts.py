@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,12 @@ _LOG_0 = -9999999999.0
 
 
 @jit
-def f_score(stats, orders, beta, eps):  # type: ignore[no-untyped-def]
+def f_score(
+    stats: Array,
+    orders: int,
+    beta: float,
+    eps: bool,
+) -> Any:
     """chrF from stats (3 * orders): n-grams of the hypothesis, of the reference, shared. 0 to 100."""
     factor = beta * beta
     precision = recall = smooth = 0.0
@@ -86,7 +91,13 @@ def chrf_pairs(
 
 
 @jit
-def bleu_score(stats, orders, smooth, value, effective):  # type: ignore[no-untyped-def]
+def bleu_score(
+    stats: Array,
+    orders: int,
+    smooth: int,
+    value: float,
+    effective: bool,
+) -> Any:
     """BLEU from stats: words of hypothesis and reference, then for each order shared and all n-grams."""
     hyp, ref = stats[0], stats[1]
     some = False

@@ -39,7 +39,7 @@ class Group:
     @property
     def counts(self) -> Array:
         """(n,) int64: D, the number of texts of each row."""
-        return cast(Array, np.diff(self.rows))
+        return np.diff(self.rows)
 
     @property
     def starts(self) -> Array:
@@ -127,7 +127,7 @@ def rouge_l(group: Group) -> Array:
     common = _compared(group, sequences, edits.common_pairs)
     lengths = sequences.lengths[group.members].astype(np.float64)
     h, r = pair_lengths(group, lengths)
-    return np.divide(2 * common, h + r, out=np.zeros(len(common)), where=common > 0)
+    return cast(Array, np.divide(2 * common, h + r, out=np.zeros(len(common)), where=common > 0))
 
 
 def pair_lengths(group: Group, lengths: Array) -> tuple[Array, Array]:
@@ -179,7 +179,7 @@ def exact(group: Group) -> Array:
     known: dict[str, int] = {}
     names = np.array([known.setdefault(t.strip(), len(known)) for t in group.texts], dtype=np.int64)
     h, r = pair_lengths(group, names[group.members])
-    return (h == r).astype(np.float64)
+    return cast(Array, (h == r).astype(np.float64))
 
 
 PAIRS: dict[str, Callable[[Group], Array]] = {

@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -35,7 +34,7 @@ class Sequences:
     @property
     def lengths(self) -> Array:
         """(T,) int64: the number of symbols of each."""
-        return cast(Array, np.diff(self.bounds))
+        return np.diff(self.bounds)
 
 
 def code_points(texts: Sequence[str]) -> Sequences:

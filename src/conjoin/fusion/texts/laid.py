@@ -41,7 +41,7 @@ class Laid:
 
     def text(self, slot: int) -> str:
         """One of the t texts."""
-        return self.group.texts[self.group.members[slot]]
+        return str(self.group.texts[self.group.members[slot]])
 
     def summed(self, numbers: Array) -> Array:
         """(t,): the sum of one number for each answer, over the answers with that text."""

@@ -47,7 +47,7 @@ def minimum_bayes_risk(
     is the highest that a member gave to it. Raises OutputsError.
 
     >>> from conjoin.outputs import Texts
-    >>> said = {"a": "the cat sat", "b": "the cat sits", "c": "a dog ran"}
+    >>> said = {"a": "a cat sat", "b": "the cat sat", "c": "the dog sat"}
     >>> minimum_bayes_risk({n: Texts([t]) for n, t in said.items()}).texts
     array(['the cat sat'], dtype=object)
     """
@@ -81,27 +81,45 @@ def expected_utilities(
 
 
 def evidence(laid: Laid, temperature: float | None = None) -> Array:
-    """(t,) p of each text of each row: the share of the weight of those who gave it. Raises OutputsError."""
+    """(t,) p of each text of each row: the share of the votes of those who gave it. Raises OutputsError."""
+    return laid.shares(laid.summed(vote_numbers(laid, temperature)))
+
+
+def vote_numbers(laid: Laid, temperature: float | None = None, *, confidence: bool = False) -> Array:
+    """(e,) the weight of each answer: its member's, times exp(score / temperature), times score.
+
+    A score that is unknown counts as the mean of its row. Raises OutputsError on a temperature that is not
+    above 0 and on a confidence that is negative.
+    """
     numbers = laid.weights[laid.owner]
-    if temperature is None:
-        return laid.shares(laid.summed(numbers))
-    if not temperature > 0 or not np.isfinite(temperature):
-        raise OutputsError(f"temperature must be a number above 0, not {temperature}")
+    if temperature is None and not confidence:
+        return numbers
     row, known = laid.row_of[laid.slot], np.isfinite(laid.scores)
     counts = np.bincount(row, weights=known, minlength=laid.rows)
     sums = np.bincount(row, weights=np.where(known, laid.scores, 0.0), minlength=laid.rows)
-    mean = np.divide(sums, counts, out=np.zeros(laid.rows), where=counts > 0)
+    mean = np.divide(sums, counts, out=np.ones(laid.rows), where=counts > 0)
     scores = np.where(known, laid.scores, mean[row])
-    top = np.full(laid.rows, -np.inf)
-    np.maximum.at(top, row, scores)
-    return laid.shares(laid.summed(numbers * np.exp((scores - top[row]) / temperature)))
+    if confidence:
+        if (scores < 0).any():
+            least = float(scores.min())
+            raise OutputsError(
+                f"confidences must be 0 or more, not {least:.4g}; log-probabilities: temperature"
+            )
+        numbers = numbers * scores
+    if temperature is not None:
+        if not temperature > 0 or not np.isfinite(temperature):
+            raise OutputsError(f"temperature must be a number above 0, not {temperature}")
+        top = np.full(laid.rows, -np.inf)
+        np.maximum.at(top, row, scores)
+        numbers = numbers * np.exp((scores - top[row]) / temperature)
+    return numbers
 
 
 def expected(laid: Laid, mass: Array, utility: Utility, *, aggregate: bool = False) -> Array:
     """(t,) sum_r mass_r u(h, r) of each text h; more is better. Raises OutputsError."""
     if aggregate and utility not in BAGS:
         raise OutputsError(f"aggregate is for {listed(BAGS)}, not for {utility!r}")
-    compare = _compare(utility)
+    compare = pair_utilities(utility)
     out = np.empty(len(mass))
     for here, group in laid.blocks():
         if aggregate:
@@ -120,7 +138,7 @@ def weighted(group: Group, pairs: Array, mass: Array) -> Array:
     return np.add.reduceat(pairs * pair_lengths(group, mass)[1], cuts)
 
 
-def _compare(utility: Utility) -> Callable[[Group], Array]:
+def pair_utilities(utility: Utility) -> Callable[[Group], Array]:
     """The function of a group that gives u of all pairs, more is better. Raises OutputsError."""
     if callable(utility):
         return lambda group: _user(utility, group)
