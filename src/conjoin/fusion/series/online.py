@@ -249,7 +249,8 @@ def online(
     rate: eta of ewa and fixed_share; None makes it sqrt(log M / sum_t max_m r_tm^2), from the regrets so far
     (fixed_share forgets them by its share in each step). share: of the weight that fixed_share spreads in
     each step. gradient: regrets of the loss's slope, so that the answer competes with the best *weights* and
-    not only with the best member. shared: the same weights for all targets or levels. Raises InputError and OutputsError.
+    not only with the best member. shared: the same weights for all targets or levels. Raises InputError and
+    OutputsError.
 
     >>> from conjoin.outputs import Values
     >>> good, bad, y = Values([1.0, 2.0, 3.0]), Values([5.0, 5.0, 5.0]), Values([1.0, 2.0, 3.0])
