@@ -139,8 +139,8 @@ def read_ctm(path: Path, *, reference: bool = False) -> Heard:
     """One CTM file: words of each file and channel, by their starts.
 
     Lines may be in any order, and words may overlap. reference: keep all alternatives, as words `{`, `/` and
-    `}`, and the order of the lines. Raises InputError on a line of other than 5 to 8 fields, a time that is no number or negative, and
-    alternatives that are not closed; FileError.
+    `}`, and the order of the lines. Raises InputError on a line of other than 5 to 8 fields, a time that is
+    no number or negative, and alternatives that are not closed; FileError.
     """
     found: Heard = {}
     open_at: tuple[Key, int] | None = None  # where an alternation began
