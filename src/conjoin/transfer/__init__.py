@@ -1,0 +1,1 @@
+"""Knowledge and weights move from model to model."""

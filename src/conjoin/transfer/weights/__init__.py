@@ -1,0 +1,241 @@
+"""Merging of weights: `METHODS` by name, and `merge_tensors`. Formulas know named arrays only, no files, no
+torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conjoin.errors import InputError, listed, nearest
+from conjoin.transfer.weights import changes, linear, sphere
+from conjoin.transfer.weights.method import Given, Method, Parameter, Rescale, checked
+from conjoin.transfer.weights.sparse import Thinning, drawn, drawn_by_rank, inliers, largest
+
+if TYPE_CHECKING:
+    from conjoin.outputs import Array
+
+_WEIGHT = Parameter(float, per_model=True)
+_FLAG = Parameter(bool, False)
+_DENSITY = Parameter(float, 1.0, per_model=True, low=0, high=1)
+
+
+def _tasks(mask: Any, *, elect: bool, normalize: bool, rescale: str, **more: Parameter) -> dict[str, Any]:
+    """Merge function and parameters of a method on thinned task vectors."""
+    parameters = {
+        "weight": _WEIGHT,
+        "density": _DENSITY,
+        "normalize": Parameter(bool, normalize),
+        "rescale": Parameter(Rescale, Rescale(rescale)),
+        "lambda": Parameter(float, 1.0),
+        "int8_mask": _FLAG,
+        **more,
+    }
+    return {"merge": Thinning(mask, elect), "base": "required", "parameters": parameters}
+
+
+_GAMMA = Parameter(float, 0.01, per_model=True, low=0, high=1)
+_EPSILON = Parameter(float, 0.15, per_model=True, low=0, high=1)
+_SMALL = Parameter(float, 1e-5, low=0)
+TIES, DARE = "Yadav et al. 2023, arXiv 2306.01708", "Yu et al. 2024, arXiv 2311.03099"
+BREADCRUMBS, DELLA = "Davari and Belilovsky 2023, arXiv 2312.06795", "Deep et al. 2024, arXiv 2406.11617"
+
+METHODS: dict[str, Method] = {
+    m.name: m
+    for m in (
+        Method(
+            "linear",
+            linear.linear,
+            "none",
+            {"weight": _WEIGHT, "normalize": Parameter(bool, True)},
+            paper="Wortsman et al. 2022, arXiv 2203.05482",
+        ),
+        Method(
+            "slerp",
+            sphere.slerp,
+            "required",
+            {"t": Parameter(float, low=0, high=1)},
+            1,
+            1,
+            paper="Shoemake 1985",
+        ),
+        Method(
+            "nuslerp",
+            sphere.nuslerp,
+            "optional",
+            {"weight": _WEIGHT, "nuslerp_row_wise": _FLAG, "nuslerp_flatten": Parameter(bool, True)},
+            2,
+            2,
+        ),
+        Method(
+            "multislerp",
+            sphere.multislerp,
+            "optional",
+            {
+                "weight": _WEIGHT,
+                "normalize_weights": Parameter(bool, True),
+                "eps": Parameter(float, 1e-8, low=0),
+            },
+        ),
+        Method(
+            "karcher",
+            sphere.karcher,
+            "none",
+            {"max_iter": Parameter(int, 10, low=0), "tol": _SMALL},
+            paper="Karcher 1977; arXiv 2603.04972",
+        ),
+        Method(
+            "passthrough",
+            linear.passthrough,
+            "none",
+            {"scale": Parameter(float, None, per_model=True, optional=True)},
+            1,
+            1,
+        ),
+        Method(
+            "task_arithmetic",
+            linear.task_arithmetic,
+            "required",
+            {
+                "weight": _WEIGHT,
+                "lambda": Parameter(float, 1.0),
+                "normalize": _FLAG,
+                "density": _DENSITY,
+                "int8_mask": _FLAG,
+                "rescale": Parameter(Rescale, Rescale("false")),
+            },
+            paper="Ilharco et al. 2023, arXiv 2212.04089",
+        ),
+        Method("ties", **_tasks(largest, elect=True, normalize=True, rescale="false"), paper=TIES),
+        Method(
+            "dare_ties", **_tasks(drawn, elect=True, normalize=False, rescale="true"), random=True, paper=DARE
+        ),
+        Method(
+            "dare_linear",
+            **_tasks(drawn, elect=False, normalize=False, rescale="true"),
+            random=True,
+            paper=DARE,
+        ),
+        Method(
+            "breadcrumbs",
+            **_tasks(inliers, elect=False, normalize=False, rescale="false", gamma=_GAMMA),
+            paper=BREADCRUMBS,
+        ),
+        Method(
+            "breadcrumbs_ties",
+            **_tasks(inliers, elect=True, normalize=False, rescale="false", gamma=_GAMMA),
+            paper=BREADCRUMBS,
+        ),
+        Method(
+            "della",
+            **_tasks(drawn_by_rank, elect=True, normalize=True, rescale="true", epsilon=_EPSILON),
+            random=True,
+            paper=DELLA,
+        ),
+        Method(
+            "della_linear",
+            **_tasks(drawn_by_rank, elect=False, normalize=False, rescale="true", epsilon=_EPSILON),
+            random=True,
+            paper=DELLA,
+        ),
+        Method(
+            "model_stock",
+            sphere.model_stock,
+            "required",
+            {"filter_wise": _FLAG},
+            2,
+            paper="Jang et al. 2024, arXiv 2403.19522",
+        ),
+        Method("nearswap", linear.nearswap, "required", {"t": Parameter(float, low=0)}, 1, 1),
+        Method(
+            "sce",
+            changes.sce,
+            "required",
+            {"select_topk": Parameter(float, 1.0, low=0, high=1), "int8_mask": _FLAG},
+            paper="Wan et al. 2024, arXiv 2408.07990",
+        ),
+        Method("arcee_fusion", changes.arcee_fusion, "required", {}, 1, 1),
+        Method("ram", changes.ram, "required", {"epsilon": _SMALL}, paper="arXiv 2601.13572"),
+        Method(
+            "ramplus_tl",
+            changes.ramplus_tl,
+            "required",
+            {"r": Parameter(float, 0.1), "alpha": Parameter(float, 0.2, low=0), "epsilon": _SMALL},
+            paper="arXiv 2601.13572",
+        ),
+    )
+}
+"""Every method that works tensor by tensor and without data, by the name that recipes use."""
+
+
+def method_of(name: str) -> Method:
+    """The method of this name. Raises InputError with the nearest name.
+
+    >>> method_of("ties").base
+    'required'
+    """
+    if name not in METHODS:
+        raise InputError(
+            f"no merging method {name!r}{nearest(name, METHODS)}; there are {listed(METHODS, 40)}"
+        )
+    return METHODS[name]
+
+
+def merge_tensors(
+    tensors: Sequence[Array],
+    method: str,
+    *,
+    base: Array | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    name: str = "tensor",
+    seed: int = 0,
+    out: Array | None = None,
+) -> Array:
+    """Tensors of one shape and type become one.
+
+    tensors: of the models, without the base; float32, float64, or bfloat16 bits as uint16. parameters: by
+    name; those of the models as one value for all, or as a sequence. name: of the tensor: random methods
+    draw by it and by the seed. out: where to write; of the inputs' type by default. Raises InputError.
+
+    >>> merge_tensors([np.ones(2), np.zeros(2)], "linear", parameters={"weight": [3, 1]})
+    array([0.75, 0.75])
+    """
+    found = method_of(method)
+    found.check_models(len(tensors), base=base is not None)
+    found.check_names(parameters or {})
+    arrays = [np.asarray(t, order="C") for t in ([] if base is None else [base]) + list(tensors)]
+    if len({(a.shape, a.dtype) for a in arrays}) > 1:
+        raise InputError(f"{name}: shapes and types differ: {listed(f'{a.shape} {a.dtype}' for a in arrays)}")
+    if arrays[0].dtype not in (np.uint16, np.float32, np.float64):
+        raise InputError(f"{name}: weights must be float32, float64 or bfloat16 bits, not {arrays[0].dtype}")
+    shared, each = _resolved(found, parameters or {}, len(tensors))
+    answer = np.empty_like(arrays[0]) if out is None else out
+    rest = arrays if base is None else arrays[1:]
+    given = Given(name, tuple(rest), None if base is None else arrays[0], shared, each, seed, answer)
+    if answer.size:
+        found.merge(given)
+    return answer
+
+
+def _resolved(
+    method: Method, parameters: Mapping[str, Any], count: int
+) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    shared: dict[str, Any] = {}
+    each: dict[str, tuple[Any, ...]] = {}
+    for name, spec in method.parameters.items():
+        value = parameters.get(name)
+        if not spec.per_model:
+            shared[name] = checked(method, name, value)
+            continue
+        values = (
+            list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value] * count
+        )
+        if len(values) != count:
+            raise InputError(f"{method.name}: {len(values)} values of {name!r} for {count} models")
+        each[name] = tuple(checked(method, name, v) for v in values)
+    return shared, each
+
+
+__all__ = ["METHODS", "Given", "Method", "Parameter", "checked", "merge_tensors", "method_of"]
