@@ -1,0 +1,205 @@
+"""The region of competence: where a row lies, and which of the rows fitted to are its nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from conjoin.errors import ColumnError, listed, nearest
+from conjoin.kernels.neighbours import least
+
+if TYPE_CHECKING:
+    from conjoin.contracts import Batch
+    from conjoin.outputs import Array
+
+CELLS = 4_000_000
+"""Numbers that a block of work holds at most."""
+_SAME = 1e-12  # squared distances that differ by less, relative to the largest, tie
+_SPARE = 4  # candidates beside the k nearest whose distance is worked out exactly
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """What tells where a row lies.
+
+    columns: of the batch, numbers (n,) or (n, d); centres, scales: (D,) by which they are standardised.
+    neighbours: instead, the column of the batch that holds each row's nearest rows of those fitted to,
+    (n, k') whole numbers, nearest first, -1 for none; distances: the column of their distances, or "".
+    With neither, rows lie where the members' outputs put them.
+    """
+
+    columns: tuple[str, ...]
+    centres: Array
+    scales: Array
+    neighbours: str = ""
+    distances: str = ""
+
+    @property
+    def of_outputs(self) -> bool:
+        """Whether the members' outputs are the space."""
+        return not self.columns and not self.neighbours
+
+    def points(self, batch: Batch | None, rows: int) -> Array:
+        """(n, D) standardised numbers; a missing one lies in the middle. Raises ColumnError."""
+        raw = raw_points(batch, self.columns, rows)
+        if raw.shape[1] != len(self.centres):
+            told = f"{raw.shape[1]} numbers a row, the fuser was fitted to {len(self.centres)}"
+            raise ColumnError(f"the columns {listed(self.columns)} hold {told}")
+        return np.asarray(np.nan_to_num((raw - self.centres) / self.scales, copy=False, nan=0.0))
+
+
+def raw_points(batch: Batch | None, columns: Sequence[str], rows: int) -> Array:
+    """(n, D) float64 of these columns side by side. Raises ColumnError."""
+    parts = []
+    for name in columns:
+        values = column(batch, name, rows)
+        if values.dtype.kind not in "fiub":
+            raise ColumnError(f"column {name!r} must hold numbers to lie near or far, not {values.dtype}")
+        parts.append(values.reshape(rows, math.prod(values.shape[1:])).astype(np.float64))
+    found = np.concatenate(parts, axis=1) if parts else np.zeros((rows, 0))
+    if np.isinf(found).any():
+        raise ColumnError(f"the columns {listed(columns)} hold infinities; make them missing (NaN)")
+    return found
+
+
+def column(batch: Batch | None, name: str, rows: int) -> Array:
+    """A column of the batch with this many rows. Raises ColumnError."""
+    if batch is None:
+        raise ColumnError(f"dynamic selection looks at the batch: give batch= with the column {name!r}")
+    if name not in batch:
+        raise ColumnError(f"column {name!r} is missing{nearest(name, batch)}; the batch has {listed(batch)}")
+    values = np.asarray(batch[name])
+    if len(values) != rows:
+        raise ColumnError(f"column {name!r} has {len(values)} rows, the outputs have {rows}")
+    return values
+
+
+def space_of(
+    batch: Batch | None,
+    rows: int,
+    *,
+    columns: Sequence[str] | None,
+    neighbours: str | None,
+    distances: str | None,
+    standardise: bool,
+) -> tuple[Space, Array]:
+    """The space that a batch makes, and where its rows lie: (n, D), D is 0 where not in columns."""
+    none = np.zeros(0)
+    if neighbours is not None:
+        return Space((), none, none, neighbours, distances or ""), np.zeros((rows, 0))
+    if batch is None and columns is None:
+        return Space((), none, none), np.zeros((rows, 0))
+    names = number_columns(batch or {}) if columns is None else tuple(columns)
+    if not names:
+        raise ColumnError(
+            f"the batch has no column of numbers to lie near or far by; it has {listed(batch or {})}"
+        )
+    raw = raw_points(batch, names, rows)
+    with np.errstate(all="ignore"):
+        known = np.maximum(np.isfinite(raw).sum(axis=0), 1)
+        centres = np.nansum(raw, axis=0) / known
+        spread = np.sqrt(np.nansum((raw - centres) ** 2, axis=0) / known)
+    scales = np.where(spread > 0, spread, 1.0) if standardise else np.ones(len(centres))
+    space = Space(names, centres if standardise else np.zeros(len(centres)), scales)
+    return space, space.points(batch, rows)
+
+
+def number_columns(batch: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the columns of numbers, in the order of the batch."""
+    return tuple(n for n, v in batch.items() if np.asarray(v).dtype.kind in "fiub")
+
+
+def nearest_rows(queries: Array, rows: Array, k: int, apart: Array | None = None) -> tuple[Array, Array]:
+    """(n, k) places of the nearest rows by Euclidean distance, nearest first, and their distances.
+
+    Ties go to the earlier row. apart: (n,) a row that each query must not find (itself), or -1.
+    """
+    n, total = len(queries), len(rows)
+    k = min(k, total - (apart is not None))
+    at, far = np.zeros((n, max(k, 0)), dtype=np.int64), np.zeros((n, max(k, 0)))
+    if k <= 0 or n == 0:
+        return at, far
+    middle = rows.mean(axis=0)
+    base = rows - middle
+    length = np.einsum("ij,ij->i", base, base)
+    wide = min(total, k + _SPARE + (apart is not None))
+    step = max(1, min(CELLS // total, CELLS // max(1, wide * rows.shape[1])))
+    for start in range(0, n, step):
+        some = queries[start : start + step] - middle
+        crude = some @ base.T
+        crude *= -2.0
+        crude += length
+        if apart is not None:
+            own = np.flatnonzero(apart[start : start + step] >= 0)
+            crude[own, apart[start : start + step][own]] = np.inf
+        found, kept = np.zeros((len(some), wide), dtype=np.int64), np.zeros((len(some), wide))
+        size = float(length.max()) + float(np.einsum("ij,ij->i", some, some).max())
+        least(crude, _SAME * size, found, kept)
+        found.sort(axis=1)
+        away = queries[start : start + step, None, :] - rows[found]
+        exact = np.sqrt(np.einsum("nkd,nkd->nk", away, away))
+        if apart is not None:
+            exact[found == apart[start : start + step, None]] = np.inf
+        order = np.argsort(exact, axis=1, kind="stable")[:, :k]
+        at[start : start + step] = np.take_along_axis(found, order, axis=1)
+        far[start : start + step] = np.take_along_axis(exact, order, axis=1)
+    return at, far
+
+
+def nearest_of_each_class(
+    queries: Array, rows: Array, codes: Array, k: int, apart: Array | None = None
+) -> tuple[Array, Array]:
+    """As `nearest_rows`, but as many of each class (K-nearest neighbour equality, Mendialdua et al. 2015).
+
+    What is left of k after equal shares goes to the classes whose next row is nearest.
+    """
+    kinds = np.unique(codes)
+    each = k // len(kinds)
+    places, distances, levels = [], [], []
+    for code in kinds:
+        own = np.flatnonzero(codes == code)
+        inside = None
+        if apart is not None:
+            slot = np.full(len(codes), -1)
+            slot[own] = np.arange(len(own))
+            inside = np.where(apart >= 0, slot[np.maximum(apart, 0)], -1)
+        at, far = nearest_rows(queries, rows[own], k, inside)
+        places.append(own[at])
+        distances.append(far)
+        levels.append(np.broadcast_to(np.maximum(np.arange(at.shape[1]) - each + 1, 0), at.shape))
+    at, far = np.concatenate(places, axis=1), np.concatenate(distances, axis=1)
+    order = np.lexsort((far, np.concatenate(levels, axis=1)), axis=1)[:, :k]
+    return np.take_along_axis(at, order, axis=1), np.take_along_axis(far, order, axis=1)
+
+
+def given_rows(
+    space: Space, batch: Batch | None, where: Array, k: int, apart: Array | None = None
+) -> tuple[Array, Array]:
+    """Nearest rows that the batch gives; where: (N,) place of a row fitted to, -1 where it was left out.
+
+    (n, k) places, -1 where there are fewer; distances, 1 where they are not given. Raises ColumnError.
+    """
+    given = np.asarray((batch or {}).get(space.neighbours, ()))
+    raw = column(batch, space.neighbours, len(given))
+    if raw.ndim != 2 or raw.dtype.kind not in "iu" or raw.shape[1] == 0:
+        told = f"{raw.dtype} of shape {raw.shape}"
+        raise ColumnError(f"column {space.neighbours!r} must hold whole numbers (n, neighbours), not {told}")
+    if raw.size and (raw.max() >= len(where) or raw.min() < -1):
+        raise ColumnError(
+            f"column {space.neighbours!r} names rows from {raw.min()} to {raw.max()}; "
+            f"the fuser was fitted to rows 0 to {len(where) - 1} (-1 is none)"
+        )
+    far = np.ones(raw.shape)
+    if space.distances:
+        far = column(batch, space.distances, len(raw)).astype(np.float64)
+        if far.shape != raw.shape or not np.isfinite(far).all() or (far < 0).any():
+            raise ColumnError(f"column {space.distances!r} must hold {raw.shape} distances, none negative")
+    at = np.where(raw >= 0, where[np.maximum(raw, 0)], -1)
+    if apart is not None:
+        at = np.where(at == apart[:, None], -1, at)
+    order = np.argsort(at < 0, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(at, order, axis=1), np.take_along_axis(far, order, axis=1)
