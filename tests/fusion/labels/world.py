@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from conjoin.checks import FUSER_LAWS
 from conjoin.outputs import Labels
 
 CLASSES = ("bird", "cat", "dog")
@@ -29,32 +30,10 @@ def world(rng, rows=12, classes=CLASSES):
 
 _LEARNS = "learns from all rows together"  # fast_dawid_skene too: its decisions are the same here by chance
 _ALL_ROWS = {"chunks are the whole": _LEARNS, "unanswered stays unanswered": _LEARNS}
-_TWO = "for two classes only"
+_ITERATIVE = ("wawa", "zero_based_skill", "dawid_skene", "one_coin_dawid_skene", "glad", "mace")
 
 EXCEPT: dict[str, dict[str, str]] = {
-    **{
-        name: _ALL_ROWS
-        for name in (
-            "wawa",
-            "zero_based_skill",
-            "dawid_skene",
-            "one_coin_dawid_skene",
-            "glad",
-            "mace",
-            "label_model",
-            "m_msr",
-        )
-    },
-    "kos": dict.fromkeys(
-        (
-            "one answer per row",
-            "order does not matter",
-            "one member is that member",
-            "weight 0 is absent",
-            "unanswered stays unanswered",
-            "chunks are the whole",
-        ),
-        _TWO,
-    ),
+    **dict.fromkeys((*_ITERATIVE, "label_model", "m_msr"), _ALL_ROWS),
+    "kos": dict.fromkeys(FUSER_LAWS, "for two classes only"),
 }
 """Operator -> law that does not hold -> why."""

@@ -124,7 +124,7 @@ def _completed(O: Array, start: Array, p: Array, steps: tuple[int, float, float,
     n_iter, tol, l2, least = steps
     width = len(p)
     mu = np.clip(start, least, 1 - least)
-    blocks = [slice(i, i + width) for i in range(0, len(mu), width)]
+    blocks = [slice(i, i + width) for i in range(0, len(mu), max(width, 1))]
     if len(blocks) < 3:
         return mu  # two workers' agreements do not say who is right
     centre = mu.copy()

@@ -65,7 +65,7 @@ class WorkerModel:
         given = self._own(outputs)
         width = len(self.classes)
         rows = np.maximum(self.confusions.transpose(0, 2, 1), EPS) ** self.weights[:, None, None]
-        table = np.ascontiguousarray(np.maximum(rows, 1e-30)).reshape(-1, width)
+        table = np.ascontiguousarray(np.maximum(rows, 1e-30)).reshape(len(rows) * width, width)
         post = np.zeros((given.rows, width))
         pair = given.workers * width + given.labels
         unknown = np.full(given.rows, -1, dtype=np.int64)

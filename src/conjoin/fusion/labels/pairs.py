@@ -155,6 +155,7 @@ def noisy_bradley_terry(
     if attention <= 0:
         raise OutputsError(f"attention must be above 0, not {attention}")
     c, members = comparisons, len(comparisons.members)
+    n_iter = n_iter if len(c) else 0
     skills, biases = np.full(members, 0.8), np.full(members, 0.5)
     scores = np.full(len(c.items), 1.0 / max(len(c.items), 1))
     count = np.bincount(c.workers, minlength=members)
