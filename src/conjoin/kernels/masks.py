@@ -16,7 +16,15 @@ Array = np.ndarray[Any, Any]
 
 
 @jit
-def add_digit(codes: Array, labels: Array, table: Array, base: int) -> None:
+def add_digit(codes: Array, digits: Array, base: int) -> None:
+    """codes (V,) uint16 becomes codes * base + digits. digits (V,) uint8."""
+    b = np.uint16(base)
+    for i in range(len(codes)):
+        codes[i] = codes[i] * b + digits[i]
+
+
+@jit
+def add_mapped_digit(codes: Array, labels: Array, table: Array, base: int) -> None:
     """codes (V,) uint16 becomes codes * base + table[labels]. labels (V,) uint8, table (256,) uint16."""
     for i in range(len(codes)):
         codes[i] = codes[i] * base + table[labels[i]]

@@ -55,76 +55,81 @@ class Patterns:
         return out
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Digit:
+    """What a member adds to the codes: codes * base + values, or + table[values]. values (V,) uint8."""
+
+    member: int
+    values: Array
+    base: int
+    table: Array | None = None
+
+
 def binary_patterns(images: Sequence[Array], foreground: int) -> Patterns:
     """Patterns of 0 and 1, where 1 is this label. images: M arrays (V,) of labels."""
-    inside = [(i == foreground).view(np.uint8) for i in images]
-    same, each = np.arange(256, dtype=np.uint16), len(images)
-    return _patterns([[d] for d in inside], [[same]] * each, [[2]] * each, np.arange(2))
+    digits = [_Digit(m, (i == foreground).view(np.uint8), 2) for m, i in enumerate(images)]
+    return _patterns(digits, len(images), np.arange(2))
 
 
 def label_patterns(images: Sequence[Array]) -> Patterns:
     """Patterns of labels. images: M arrays (V,) of whole numbers that are not negative."""
-    if all(i.dtype == np.uint8 for i in images):
-        present = np.zeros(256, dtype=np.uint8)
-        for image in images:
-            kernels.mark_present(image, present)
-        known = np.flatnonzero(present)
-        table = np.zeros(256, dtype=np.uint16)
-        table[known] = np.arange(len(known))
-        base = max(len(known), 1)
-        each = len(images)
-        return _patterns([[i] for i in images], [[table]] * each, [[base]] * each, known)
-    known = np.unique(np.concatenate([np.unique(i) for i in images])).astype(np.int64)
-    split = len(known) > 256
-    digits, tables, bases = [], [], []
-    same = np.arange(256, dtype=np.uint16)
+    if not all(i.dtype == np.uint8 for i in images):
+        return _wide_patterns(images)
+    present = np.zeros(256, dtype=np.uint8)
     for image in images:
+        kernels.mark_present(image, present)
+    known = np.flatnonzero(present)
+    table = np.zeros(256, dtype=np.uint16)
+    table[known] = np.arange(len(known))
+    base = max(len(known), 1)
+    kept = None if (table[known] == known).all() else table
+    return _patterns([_Digit(m, i, base, kept) for m, i in enumerate(images)], len(images), known)
+
+
+def _wide_patterns(images: Sequence[Array]) -> Patterns:
+    """Labels beyond 255: two digits a member where there are more than 256 different ones."""
+    known = np.unique(np.concatenate([np.unique(i) for i in images])).astype(np.int64)
+    digits = []
+    for m, image in enumerate(images):
         dense = np.searchsorted(known, image)
         low = (dense & 255).astype(np.uint8)
-        digits.append([(dense >> 8).astype(np.uint8), low] if split else [low])
-        tables.append([same, same] if split else [same])
-        bases.append([(len(known) >> 8) + 1, 256] if split else [max(len(known), 1)])
-    return _patterns(digits, tables, bases, known)
+        if len(known) > 256:
+            digits.append(_Digit(m, (dense >> 8).astype(np.uint8), (len(known) >> 8) + 1))
+        digits.append(_Digit(m, low, 256 if len(known) > 256 else max(len(known), 1)))
+    return _patterns(digits, len(images), known)
 
 
-def _patterns(
-    digits: Sequence[Sequence[Array]],
-    tables: Sequence[Sequence[Array]],
-    bases: Sequence[Sequence[int]],
-    known: Array,
-) -> Patterns:
-    """digits: of each member one or two arrays (V,) uint8; their tables and bases; the labels they count."""
-    flat = [
-        (m, d, t, b)
-        for m in range(len(digits))
-        for d, t, b in zip(digits[m], tables[m], bases[m], strict=True)
-    ]
-    groups: list[list[tuple[int, Array, Array, int]]] = []
+def _patterns(digits: Sequence[_Digit], members: int, known: Array) -> Patterns:
+    """known: the labels that the members' digits count."""
+    groups: list[list[_Digit]] = []
     size = MOST + 1
-    for item in flat:
-        if size * item[3] > MOST:
+    for digit in digits:
+        if size * digit.base > MOST:
             groups.append([])
             size = 1
-        groups[-1].append(item)
-        size *= item[3]
+        groups[-1].append(digit)
+        size *= digit.base
     coded = [_codes(group) for group in groups]
     if len(coded) == 1:
         codes, size = coded[0]
         counts = _histogram(codes, size)
         slots = np.flatnonzero(counts)
-        dense = _dense(groups, [slots], len(digits))
-        return Patterns(known[dense], counts[slots], codes, slots, size)
+        return Patterns(known[_dense(groups, [slots], members)], counts[slots], codes, slots, size)
     ids, counts, first = _refined(coded)
-    dense = _dense(groups, [c[first] for c, _ in coded], len(digits))
+    dense = _dense(groups, [c[first] for c, _ in coded], members)
     return Patterns(known[dense], counts, ids, np.arange(len(counts)), max(len(counts), 1))
 
 
-def _codes(group: Sequence[tuple[int, Array, Array, int]]) -> tuple[Array, int]:
-    codes = np.zeros(len(group[0][1]), dtype=np.uint16)
+def _codes(group: Sequence[_Digit]) -> tuple[Array, int]:
+    codes = np.zeros(len(group[0].values), dtype=np.uint16)
     size = 1
-    for _, digits, table, base in group:
-        kernels.add_digit(codes, np.ascontiguousarray(digits), table, base)
-        size *= base
+    for digit in group:
+        values = np.ascontiguousarray(digit.values)
+        if digit.table is None:
+            kernels.add_digit(codes, values, digit.base)
+        else:
+            kernels.add_mapped_digit(codes, values, digit.table, digit.base)
+        size *= digit.base
     return codes, size
 
 
@@ -134,17 +139,15 @@ def _histogram(codes: Array, size: int) -> Array:
     return cast(Array, counts.sum(axis=0))
 
 
-def _dense(
-    groups: Sequence[Sequence[tuple[int, Array, Array, int]]], codes: Sequence[Array], members: int
-) -> Array:
+def _dense(groups: Sequence[Sequence[_Digit]], codes: Sequence[Array], members: int) -> Array:
     """(P, M): the members' labels, counted from 0, that these codes of each group stand for."""
     out = np.zeros((len(codes[0]), members), dtype=np.int64)
     scale = np.ones(members, dtype=np.int64)
     for group, rest in zip(reversed(groups), reversed([c.astype(np.int64) for c in codes]), strict=True):
-        for m, _, _, base in reversed(group):
-            out[:, m] += rest % base * scale[m]
-            scale[m] *= base
-            rest = rest // base
+        for digit in reversed(group):
+            out[:, digit.member] += rest % digit.base * scale[digit.member]
+            scale[digit.member] *= digit.base
+            rest = rest // digit.base
     return out
 
 
