@@ -162,9 +162,9 @@ def test_draws_keep_their_share_and_depend_on_seed_and_name_alone(name):
     assert abs(kept.mean() - 0.6) < 4 * np.sqrt(0.24 / kept.size)
     np.testing.assert_array_equal(kept, draw())
     for other in (draw(seed=1), draw(name="other")):
-        assert abs(np.corrcoef(kept.ravel(), other.ravel())[0, 1]) < 0.02
+        assert abs(np.corrcoef(kept.ravel(), other.ravel())[0, 1]) < 0.05  # ranks are shared by della
     two = merge_tensors(one * 2, name, base=base, parameters={**options, "weight": [0, 1]}) != 0
-    assert abs(np.corrcoef(kept.ravel(), two.ravel())[0, 1]) < 0.02
+    assert abs(np.corrcoef(kept.ravel(), two.ravel())[0, 1]) < 0.05  # ranks are shared by della
 
 
 def test_della_keeps_large_ones_more_often():
