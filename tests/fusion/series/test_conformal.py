@@ -355,3 +355,18 @@ def test_the_same_as_mapie():
     _, ends = theirs.predict_interval(X[200:])
     mine = conformal(Values(model.predict(X[100:200])), Values(y[100:200]), confidence=0.9)
     assert np.allclose(mine(Values(model.predict(X[200:]))).values, ends[:, :, 0])
+
+
+def test_sets_are_the_same_as_mapie():
+    mapie = pytest.importorskip("mapie.classification", reason="pip install mapie, to compare with it")
+    linear = pytest.importorskip("sklearn.linear_model")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 4))
+    y = (X @ rng.normal(size=(4, 5)) + rng.gumbel(size=(900, 5))).argmax(axis=1)
+    model = linear.LogisticRegression().fit(X[:300], y[:300])
+    theirs = mapie.SplitConformalClassifier(model, confidence_level=0.9, prefit=True, conformity_score="lac")
+    theirs.conformalize(X[300:600], y[300:600])
+    names = [str(c) for c in model.classes_]
+    old, new = (Probabilities(model.predict_proba(X[a : a + 300]), names) for a in (300, 600))
+    mine = conformal_sets(old, Labels(y[300:600], names), never_empty=False)
+    assert np.array_equal(mine(new).inside, theirs.predict_set(X[600:])[1][:, :, 0])

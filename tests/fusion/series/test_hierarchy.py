@@ -115,7 +115,7 @@ def test_bad_input():
     forecasts, _ = made(5)
     with pytest.raises(InputError, match="did you mean 'ols'"):
         reconciliation(S, method="olss")
-    with pytest.raises(InputError, match="no node of its own"):
+    with pytest.raises(InputError, match="no nodes of their own"):
         reconciliation([[1.0, 1.0], [1.0, 0.0]])
     with pytest.raises(InputError, match="summing matrix"):
         reconciliation([1.0, 2.0])
@@ -132,7 +132,7 @@ def test_bad_input():
         reconciliation(S)(Values(np.ones((2, 3))))
     arrays, meta = reconciliation(S).pack()
     with pytest.raises(BundleError):
-        Reconciliation.unpack({**arrays, "precision": np.eye(3)}, meta, {})
+        Reconciliation.unpack({**arrays, "covariance": np.eye(3)}, meta, {})
 
 
 def test_the_same_as_hierarchicalforecast():

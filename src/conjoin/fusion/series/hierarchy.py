@@ -55,14 +55,14 @@ def summing_matrix(paths: Sequence[Sequence[str]]) -> tuple[Array, tuple[str, ..
 class Reconciliation:
     """Makes forecasts of all nodes add up. Make one with `reconciliation`.
 
-    S: (A, B). G: (B, A), how bottom series come from all nodes. precision: (A, A), the inverse of the
-    covariance that G weighs errors by, or (0, 0) for bottom_up and top_down. nonnegative: bottom series are
+    S: (A, B). G: (B, A), how bottom series come from all nodes. covariance: (A, A), of the errors that G
+    weighs, or (0, 0) for bottom_up and top_down. nonnegative: bottom series are
     kept at 0 or above, at the least weighted distance.
     """
 
     S: Array
     G: Array
-    precision: Array
+    covariance: Array
     nonnegative: bool = False
 
     def __call__(self, output: Values, /) -> Values:
@@ -90,14 +90,18 @@ class Reconciliation:
             return np.asarray(self.G @ np.nan_to_num(y))
         if len(at) < S.shape[1] or np.linalg.matrix_rank(S) < S.shape[1]:
             return np.full(S.shape[1], np.nan)
-        W = self.precision[np.ix_(at, at)] if len(self.precision) else np.eye(len(at))
+        W = self._precision(at) if len(self.covariance) else np.eye(len(at))
         return np.asarray(np.linalg.solve(S.T @ W @ S, S.T @ (W @ y[at])))
 
+    def _precision(self, at: Array) -> Array:
+        """The inverse covariance of these nodes."""
+        return np.asarray(np.linalg.inv(self.covariance[np.ix_(at, at)]))
+
     def _above_zero(self, y: Array, bottom: Array) -> Array:
-        if not len(self.precision):
+        if not len(self.covariance):
             return np.maximum(bottom, 0.0)
         at = np.flatnonzero(~np.isnan(y))
-        S, W = self.S[at], self.precision[np.ix_(at, at)]
+        S, W = self.S[at], self._precision(at)
         scale = float(np.abs(y[at]).max()) or 1.0
         return least_quadratic(S.T @ W @ S, -(S.T @ (W @ y[at])) / scale) * scale
 
@@ -107,7 +111,7 @@ class Reconciliation:
 
     def pack(self) -> tuple[dict[str, Array], dict[str, Json]]:
         """The matrices."""
-        return {"S": self.S, "G": self.G, "precision": self.precision}, {"nonnegative": self.nonnegative}
+        return {"S": self.S, "G": self.G, "covariance": self.covariance}, {"nonnegative": self.nonnegative}
 
     @classmethod
     def unpack(
@@ -115,10 +119,10 @@ class Reconciliation:
     ) -> Self:
         """The inverse of `pack`. Raises BundleError."""
         S = ask(arrays, "S", (None, None))
-        precision = ask(arrays, "precision", (None, None))
-        if precision.shape not in ((0, 0), (len(S), len(S))):
-            raise BundleError(f"packed precisions have shape {precision.shape} for {len(S)} nodes")
-        return cls(S, ask(arrays, "G", S.shape[::-1]), precision, bool(meta.get("nonnegative")))
+        covariance = ask(arrays, "covariance", (None, None))
+        if covariance.shape not in ((0, 0), (len(S), len(S))):
+            raise BundleError(f"a packed covariance has shape {covariance.shape} for {len(S)} nodes")
+        return cls(S, ask(arrays, "G", S.shape[::-1]), covariance, bool(meta.get("nonnegative")))
 
 
 def reconciliation(
@@ -147,42 +151,53 @@ def reconciliation(
     if method not in METHODS:
         raise InputError(f"no method {method!r}{nearest(method, METHODS)}; there are {listed(METHODS)}")
     S = _summing(S)
+    at = _bottom(S)
+    J = np.zeros(S.shape[::-1])
+    J[np.arange(len(J)), at] = 1.0
     if method == "bottom_up":
-        return Reconciliation(S, _bottom(S), np.zeros((0, 0)), nonnegative)
+        return Reconciliation(S, J, np.zeros((0, 0)), nonnegative)
     if method == "top_down":
-        return Reconciliation(S, _top_down(S, truth), np.zeros((0, 0)), nonnegative)
+        return Reconciliation(S, _top_down(S, at, truth), np.zeros((0, 0)), nonnegative)
     W = _covariance(S, method, output, truth, shrink)
-    precision = np.linalg.inv(W)
-    G = np.linalg.solve(S.T @ precision @ S, S.T @ precision)
-    return Reconciliation(S, G, precision / float(np.abs(precision).max()), nonnegative)
+    return Reconciliation(S, _projection(S, J, at, W), W, nonnegative)
+
+
+def _projection(S: Array, J: Array, at: Array, W: Array) -> Array:
+    """G = J - J W C' (C W C')^-1 C, where C y = 0 says that forecasts add up; as by W^-1, but cheaper."""
+    sums = np.setdiff1d(np.arange(len(S)), at)
+    C = -S[sums] @ J
+    C[np.arange(len(sums)), sums] += 1.0
+    WC = W @ C.T
+    return np.asarray(J - WC[at] @ np.linalg.solve(C @ WC, C))
 
 
 def _summing(S: Any) -> Array:
     found = np.asarray(S, dtype=np.float64)
     if found.ndim != 2 or not np.isfinite(found).all() or not found.size:
         raise InputError(f"a summing matrix has finite numbers and two axes, not shape {found.shape}")
-    _bottom(found)
     return found
 
 
 def _bottom(S: Array) -> Array:
-    """(B, A): 1 at the node that is this bottom series alone."""
-    G = np.zeros(S.shape[::-1])
-    for b in range(S.shape[1]):
-        alone = np.flatnonzero((np.eye(S.shape[1])[b] == S).all(axis=1))
-        if not len(alone):
-            raise InputError(f"bottom series {b} is no node of its own: the summing matrix lacks its row")
-        G[b, alone[-1]] = 1.0
-    return G
+    """(B,): the node that is each bottom series alone. Raises InputError."""
+    alone = np.flatnonzero(((S != 0).sum(axis=1) == 1) & (S.max(axis=1) == 1))
+    at = np.full(S.shape[1], -1)
+    at[S[alone].argmax(axis=1)] = alone
+    if (at < 0).any():
+        lost = listed(np.flatnonzero(at < 0), 5)
+        raise InputError(
+            f"bottom series {lost} are no nodes of their own: the summing matrix lacks their rows"
+        )
+    return at
 
 
-def _top_down(S: Array, truth: Any) -> Array:
+def _top_down(S: Array, at: Array, truth: Any) -> Array:
     top = np.flatnonzero((S == 1).all(axis=1))
     if not len(top):
         raise InputError("top_down needs a node that is the sum of all bottom series")
     if truth is None:
         raise InputError("top_down needs truth=: earlier values of all nodes, for the proportions")
-    y = _nodes(value_truth(truth, len(truth)), len(S)) @ _bottom(S).T
+    y = _nodes(value_truth(truth, len(truth)), len(S))[:, at]
     total = y.sum(axis=1)
     kept = np.isfinite(total) & (total != 0)
     if not kept.any():
