@@ -262,7 +262,7 @@ def _line_of(text: Text, spans: Sequence[Span]) -> str:
 
 FORMAT = Format(
     "spans",
-    "JSON lines of spans (id, text, spans), or CoNLL columns with BIO tags (.conll .bio .tsv); truth: the same",
+    "JSON lines of spans (id, text, spans), or CoNLL columns with BIO tags (.conll .bio); truth: the same",
     read,
     write,
 )
