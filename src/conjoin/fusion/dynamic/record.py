@@ -76,7 +76,7 @@ class DynamicSelection:
         agree = np.flatnonzero(present.any(axis=1) & (top == low))
         values[agree] = fuse(P[agree], votes[agree], present[agree].astype(np.float64), "soft")
         rest = np.flatnonzero(top > low)
-        step = max(1, CELLS // (max(len(self.members), 1) * (self.options.k + len(self.classes))))
+        step = max(1, 8 * CELLS // (max(len(self.members), 1) * (self.options.k + len(self.classes))))
         for start in range(0, len(rest), step):
             some = rest[start : start + step]
             own = None if apart is None else apart[some]
@@ -229,30 +229,40 @@ def answers_of(laid: Stack, members: tuple[str, ...]) -> Array:
     kind = np.result_type(*(p.dtype for p in laid.parts))
     P = np.full((laid.rows, len(members), laid.width), np.nan, dtype=kind)
     for name, part, answered in zip(laid.names, laid.parts, laid.answered, strict=True):
+        m = members.index(name)
+        if answered.all() and np.isfinite(part.sum()):
+            P[:, m] = part
+            continue
         bad = answered & ~np.isfinite(part).all(axis=1)
         if bad.any():
             raise OutputsError(
                 f"member {name!r} gave NaN or infinity in {int(bad.sum())} rows that it marks as answered; "
                 "mark them as unanswered"
             )
-        P[:, members.index(name)] = np.where(answered[:, None], part, np.nan)
+        P[:, m] = np.where(answered[:, None], part, np.nan)
     return P
 
 
 def who(answers: Array) -> Array:
-    """(n, M) bool: who answered."""
-    return np.asarray(~np.isnan(answers).any(axis=2))
+    """(n, M) bool: who answered; one who did not has NaN for every class."""
+    return np.asarray(~np.isnan(answers[:, :, 0]))
 
 
 def votes_of(P: Array, present: Array) -> Array:
     """(n, M) the most probable class, ties to the first, -1 where the member did not answer."""
+    if present.all():
+        return np.asarray(P.argmax(axis=2))
     return np.where(present, np.nan_to_num(P, nan=-1.0).argmax(axis=2), -1)
 
 
 def filled(P: Array, present: Array) -> Array:
-    """(n, M K) answers as points; where a member did not answer, the mean of those who did."""
+    """(n, M K) answers as points; where a member did not answer, the mean of those who did.
+
+    Of two classes the first is enough: the distances have the same order.
+    """
+    P = P[:, :, :1] if P.shape[2] == 2 else P
     if not present.all():
         count = np.maximum(present.sum(axis=1), 1)[:, None]
         mean = np.where(present[:, :, None], P, 0.0).sum(axis=1) / count
         P = np.where(present[:, :, None], P, mean[:, None, :])
-    return np.asarray(P, dtype=np.float64).reshape(len(P), -1)
+    return np.asarray(P, dtype=np.float64).reshape(len(P), P.shape[1] * P.shape[2])

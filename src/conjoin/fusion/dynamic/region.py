@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from conjoin.contracts import Batch
     from conjoin.outputs import Array
 
-CELLS = 4_000_000
-"""Numbers that a block of work holds at most."""
-_SAME = 1e-12  # squared distances that differ by less, relative to the largest, tie
+CELLS = 500_000
+"""Numbers that a block of distances holds at most; so it stays in the cache."""
+_FLOAT32, _FLOAT64 = 2e-7, 1e-12  # error of a squared distance, relative to the largest
 _SPARE = 4  # candidates beside the k nearest whose distance is worked out exactly
 
 
@@ -117,6 +117,8 @@ def nearest_rows(queries: Array, rows: Array, k: int, apart: Array | None = None
     """(n, k) places of the nearest rows by Euclidean distance, nearest first, and their distances.
 
     Ties go to the earlier row. apart: (n,) a row that each query must not find (itself), or -1.
+    Candidates come from one product of matrices in float32, their distances are then worked out exactly;
+    where rounding could have hidden a nearer row, the query is asked again in float64.
     """
     n, total = len(queries), len(rows)
     k = min(k, total - (apart is not None))
@@ -126,28 +128,49 @@ def nearest_rows(queries: Array, rows: Array, k: int, apart: Array | None = None
     middle = rows.mean(axis=0)
     base = rows - middle
     length = np.einsum("ij,ij->i", base, base)
+    table = np.concatenate([-2.0 * base, length[:, None]], axis=1)
+    small = table.astype(np.float32)
     wide = min(total, k + _SPARE + (apart is not None))
-    step = max(1, min(CELLS // total, CELLS // max(1, wide * rows.shape[1])))
+    step = max(1, CELLS // max(total, wide * rows.shape[1]))
+    reach = 2.0 * float(length.max())
     for start in range(0, n, step):
-        some = queries[start : start + step] - middle
-        crude = some @ base.T
-        crude *= -2.0
-        crude += length
-        if apart is not None:
-            own = np.flatnonzero(apart[start : start + step] >= 0)
-            crude[own, apart[start : start + step][own]] = np.inf
-        found, kept = np.zeros((len(some), wide), dtype=np.int64), np.zeros((len(some), wide))
-        size = float(length.max()) + float(np.einsum("ij,ij->i", some, some).max())
-        least(crude, _SAME * size, found, kept)
-        found.sort(axis=1)
-        away = queries[start : start + step, None, :] - rows[found]
-        exact = np.sqrt(np.einsum("nkd,nkd->nk", away, away))
-        if apart is not None:
-            exact[found == apart[start : start + step, None]] = np.inf
-        order = np.argsort(exact, axis=1, kind="stable")[:, :k]
-        at[start : start + step] = np.take_along_axis(found, order, axis=1)
-        far[start : start + step] = np.take_along_axis(exact, order, axis=1)
+        cut = slice(start, start + step)
+        asked = np.concatenate([queries[cut] - middle, np.ones((len(queries[cut]), 1))], axis=1)
+        size = np.einsum("ij,ij->i", asked, asked) - 1.0
+        own = None if apart is None else apart[cut]
+        found, last = _candidates(asked.astype(np.float32), small, wide, own, 0.0)
+        at[cut], far[cut] = _exact(queries[cut], rows, found, own, k)
+        doubt = _FLOAT32 * math.sqrt(table.shape[1]) * (size + reach)
+        again = np.flatnonzero(far[cut][:, -1] ** 2 - size + 2 * doubt >= last) if wide < total else ()
+        if len(again):
+            more = None if own is None else own[again]
+            found, _ = _candidates(asked[again], table, wide, more, _FLOAT64 * (float(size.max()) + reach))
+            at[start + again], far[start + again] = _exact(queries[cut][again], rows, found, more, k)
     return at, far
+
+
+def _candidates(
+    asked: Array, table: Array, wide: int, own: Array | None, slack: float
+) -> tuple[Array, Array]:
+    """(n, wide) places of the least squared distances, but for |query|^2; and the greatest of these, (n,)."""
+    crude = asked @ table.T
+    if own is not None:
+        some = np.flatnonzero(own >= 0)
+        crude[some, own[some]] = np.inf
+    found, kept = np.empty((len(crude), wide), dtype=np.int64), np.empty((len(crude), wide))
+    least(crude, slack, found, kept)
+    return found, kept[:, -1]
+
+
+def _exact(queries: Array, rows: Array, found: Array, own: Array | None, k: int) -> tuple[Array, Array]:
+    found.sort(axis=1)
+    away = rows[found]
+    away -= queries[:, None, :]
+    exact = np.sqrt(np.einsum("nkd,nkd->nk", away, away))
+    if own is not None:
+        exact[found == own[:, None]] = np.inf
+    order = np.argsort(exact, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
 
 def nearest_of_each_class(
