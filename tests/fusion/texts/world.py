@@ -10,7 +10,6 @@ NAMES = ("llama #2", "Ωμέγα", "two words", "mt#1", "mt#2")
 ERRORS = (0.1, 0.2, 0.3, 0.25, 0.4)
 SAID = "the a cat sat on mat dog ran was in house seen by every 12 3.5 não é שלום नमस्ते cafe\u0301 , ."
 WORDS = SAID.split()
-)
 
 
 def world(rng, rows=12):
