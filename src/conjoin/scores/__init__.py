@@ -147,10 +147,13 @@ def score_of(name: str, kind: str | None = None) -> Score | FieldScore:
 
 
 def default_score(output: Output) -> Any:
-    """The score for a kind where nobody asked for one: `DEFAULTS`. Raises InputError."""
+    """The score for a kind where nobody asked for one: `DEFAULTS`; "wer" where times or confidences of words
+    tell that texts are recognised speech. Raises InputError.
+    """
     if output.kind not in DEFAULTS:
         raise InputError(f"there is no score for {output.kind}; there are scores for {listed(DEFAULTS)}")
-    return score_of(DEFAULTS[output.kind], output.kind)
+    spoken = output.kind == "texts" and bool(output.ragged)
+    return score_of("wer" if spoken else DEFAULTS[output.kind], output.kind)
 
 
 __all__ = [

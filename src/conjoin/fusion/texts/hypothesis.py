@@ -13,7 +13,7 @@ from conjoin.errors import BundleError, OutputsError, TruthError
 from conjoin.fusion.packing import ask, known, members_of
 from conjoin.fusion.single import guarded, silenced
 from conjoin.fusion.texts.rover import logits
-from conjoin.fusion.texts.rover_words import WordNetwork, Words, folded, lay_out, network_of
+from conjoin.fusion.texts.rover_words import WordNetwork, Words, default_of, folded, lay_out, network_of
 from conjoin.outputs import Texts, concat
 
 if TYPE_CHECKING:
@@ -108,14 +108,12 @@ def fit_hypothesis_selection(
 ) -> Any:
     """Ridge regression of the differences in loss between the hypotheses of a text.
 
-    The loss of a text is that of `score` (word error rate by default; one that adds up over rows), at most
-    that of an empty answer for error rates. Words of the truth count as known where another text has them.
-    weights: (n,) of rows. seed has no influence. Gives a `HypothesisSelection`, or `Single` where the best
-    system does better on the same rows. Raises OutputsError and TruthError.
+    The loss of a text is that of `score` (one that adds up over rows; by default word error rate for speech,
+    else that of texts), at most 1 where it is a rate of errors. Words of the truth count as known where
+    another text has them. weights: (n,) of rows. seed has no influence. Gives a `HypothesisSelection`, or
+    `Single` where the best system does better on the same rows. Raises OutputsError and TruthError.
     """
-    from conjoin.scores.words import SCORES
-
-    score = score or SCORES["wer"]
+    score = score or default_of(outputs)
     if not isinstance(truth, Texts):
         raise TruthError(f"texts are fitted to a truth of texts, not {getattr(truth, 'kind', truth)}")
     words = lay_out(outputs)

@@ -13,7 +13,7 @@ from conjoin.fusion.applied import Applied
 from conjoin.fusion.single import Single, guarded, ranked
 from conjoin.fusion.texts import rover_words
 from conjoin.fusion.texts.rover import candidate_scores, logits, rover
-from conjoin.fusion.texts.rover_words import WordNetwork, lay_out
+from conjoin.fusion.texts.rover_words import WordNetwork, default_of, lay_out
 from conjoin.outputs import Texts
 
 if TYPE_CHECKING:
@@ -61,14 +61,12 @@ def fit_rover(
     Systems are aligned best first. Tried are all methods, alphas and null confidences of a grid, with equal
     weights and with weights of 1 - error rate, and the log-odds of `method="logodds"`: a conditional logistic
     regression over slots with a ridge, which must win on texts held out (4 parts). The truth is aligned to
-    the network as one more system; settings with the fewest wrong slots are then tried with `score` (word
-    error rate by default). weights: (n,) of rows. seed has no influence. Gives an `Applied`, or `Single`
-    where the best system does better, on the rows fitted to or in slots held out. Raises OutputsError and
-    TruthError.
+    the network as one more system; settings with the fewest wrong slots are then tried with `score` (by
+    default word error rate for speech, else that of texts). weights: (n,) of rows. seed has no influence.
+    Gives an `Applied`, or `Single` where the best system does better, on the rows fitted to or in slots held
+    out. Raises OutputsError and TruthError.
     """
-    from conjoin.scores.words import SCORES
-
-    score = score or SCORES["wer"]
+    score = score or default_of(outputs)
     if not isinstance(truth, Texts):
         raise TruthError(f"texts are fitted to a truth of texts, not {getattr(truth, 'kind', truth)}")
     losses = ranked(outputs, truth, score, weights)

@@ -18,6 +18,7 @@ from conjoin.outputs import Texts
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
+    from conjoin.scores import FieldScore
 
 MOST_CELLS = 2_000_000_000
 """Two sequences of words whose product of lengths is greater are not aligned."""
@@ -314,3 +315,14 @@ def _check_size(words: Words) -> None:
             f"text {row} has {lengths[-1, row]} and {lengths[-2, row]} words in two systems "
             f"({listed(words.names)}), too many to align; part it into utterances"
         )
+
+
+def default_of(outputs: Mapping[str, Any]) -> FieldScore:
+    """The score where nobody asked for one: word error rate for recognised speech, else that of texts."""
+    from conjoin.scores import default_score
+
+    given = list(outputs.values())
+    if not given:
+        raise OutputsError("there is no output to fit a fuser to")
+    found: FieldScore = default_score(next((o for o in given if getattr(o, "ragged", ())), given[0]))
+    return found
