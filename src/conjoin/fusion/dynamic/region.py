@@ -141,7 +141,11 @@ def nearest_rows(queries: Array, rows: Array, k: int, apart: Array | None = None
         found, last = _candidates(asked.astype(np.float32), small, wide, own, 0.0)
         at[cut], far[cut] = _exact(queries[cut], rows, found, own, k)
         doubt = _FLOAT32 * math.sqrt(table.shape[1]) * (size + reach)
-        again = np.flatnonzero(far[cut][:, -1] ** 2 - size + 2 * doubt >= last) if wide < total else ()
+        again = (
+            np.flatnonzero(far[cut][:, -1] ** 2 - size + 2 * doubt >= last)
+            if wide < total
+            else np.zeros(0, dtype=np.int64)
+        )
         if len(again):
             more = None if own is None else own[again]
             found, _ = _candidates(asked[again], table, wide, more, _FLOAT64 * (float(size.max()) + reach))
