@@ -83,6 +83,14 @@ def test_similarities_are_written_as_a_table(tmp_path):
     FORMAT.write(fused, found, tmp_path / "o.npz")
     with np.load(tmp_path / "o.npz") as again:
         np.testing.assert_array_equal(again["similarity"], fused.values)
+    for name in ("o.npz", "o.tsv"):
+        again = FORMAT.read({"o": tmp_path / name}, None)
+        assert again.truth is None
+        assert again.rows.tolist() == ["x 1", "ÿ"]
+        assert isinstance(again.outputs["o"], Values)
+        assert again.outputs["o"].values[0] == fused.values[0]
+    both = FORMAT.read({"a": tmp_path / "a.npz"}, tmp_path / "o.tsv")
+    assert both.truth.answered.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

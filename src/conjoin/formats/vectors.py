@@ -4,11 +4,12 @@
 |------------------------------------------|----------------------------------------------------------|
 | `emb1` and `emb2` (n, D)                 | the two vectors of each pair                              |
 | `embeddings`, `vectors`, `emb`, `values` | vectors (n, D), or (n, P, D); an .npy file holds this one |
-| `gold`, `truth`, `similarity`, `y` (n,)  | the truth, in a system's file or in the truth's           |
+| `gold`, `truth`, `y` (n,)                | the truth, in a system's file or in the truth's           |
+| `similarity` (n,)                        | similarities of pairs, instead of vectors; or the truth   |
 | `index`, `ids`, `rows` (n,)              | names of rows; without them rows are matched by order     |
 | `answered` (n,)                          | rows that hold a vector; a row with NaN holds none        |
 
-A .tsv or .csv file of the truth has a column of one of these names and, if rows have names, one for them.
+A .tsv or .csv file has a column of the truth or of similarities and, if rows have names, one for them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from conjoin.outputs import Array, Embeddings, Output, Values
 
 VECTORS = ("embeddings", "vectors", "emb", "values")
 PAIR = ("emb1", "emb2")
-TRUTHS = ("gold", "truth", "similarity", "y")
+SIMILARITY = "similarity"
+TRUTHS = ("gold", "truth", "y", SIMILARITY)
 NAMES = ("index", "ids", "id", "rows")
 TABLES = (".tsv", ".csv")
 
@@ -43,7 +45,7 @@ def read(files: Mapping[str, Path], truth: Path | None) -> Found:
     vectors = {name: _vectors(path, arrays) for name, (path, arrays) in given.items()}
     source = (truth, _arrays(truth)) if truth is not None else None
     if source is None:
-        source = next((g for g in given.values() if any(t in g[1] for t in TRUTHS)), None)
+        source = next((g for g in given.values() if any(t in g[1] for t in TRUTHS[:-1])), None)
     gold = None if source is None else _gold(*source)
     named = {name: _names(path, arrays, len(vectors[name])) for name, (path, arrays) in given.items()}
     asked = named if source is None or gold is None else named | {"": _names(*source, len(gold))}
@@ -58,8 +60,8 @@ def read(files: Mapping[str, Path], truth: Path | None) -> Found:
     else:
         found = cast("dict[str, list[Any]]", asked)
         rows = list(dict.fromkeys(r for n in asked.values() for r in cast("list[Any]", n)))
-    outputs: dict[str, Output] = {n: _spread_vectors(v, found[n], rows) for n, v in vectors.items()}
-    right = None if gold is None else _spread_values(gold, found.get("", rows), rows)
+    outputs: dict[str, Output] = {n: _spread(v, found[n], rows) for n, v in vectors.items()}
+    right = None if gold is None else _spread(gold, found.get("", rows), rows)
     return Found(np.array(rows, dtype=object), outputs, right)
 
 
@@ -174,7 +176,8 @@ def _number(path: Path, line: int, key: str, cell: str) -> float:
         raise InputError(f"{path}, line {line}: {key} must be a number, not {cell!r:.40}") from error
 
 
-def _vectors(path: Path, arrays: Mapping[str, Array]) -> Embeddings:
+def _vectors(path: Path, arrays: Mapping[str, Array]) -> Embeddings | Values:
+    """What a system answered: vectors, or similarities where it gives no vectors."""
     if all(n in arrays for n in PAIR):
         left, right = (np.asarray(arrays[n]) for n in PAIR)
         if left.shape != right.shape or left.ndim != 2:
@@ -184,6 +187,8 @@ def _vectors(path: Path, arrays: Mapping[str, Array]) -> Embeddings:
         values: Array = np.stack([left, right], axis=1)
     else:
         key = next((n for n in VECTORS if n in arrays), None)
+        if key is None and SIMILARITY in arrays:
+            return _numbers(path, SIMILARITY, arrays)
         if key is None:
             wanted = f"{listed(VECTORS)}, or emb1 and emb2"
             raise InputError(f"{path}: no array called {wanted}; there are {listed(arrays)}")
@@ -206,6 +211,10 @@ def _gold(path: Path, arrays: Mapping[str, Array]) -> Values:
         key = VECTORS[0]
     if key is None:
         raise InputError(f"{path}: no truth called {listed(TRUTHS)}; there are {listed(arrays)}")
+    return _numbers(path, key, arrays)
+
+
+def _numbers(path: Path, key: str, arrays: Mapping[str, Array]) -> Values:
     values = np.asarray(arrays[key])
     if values.dtype.kind not in "fiu" or values.ndim != 1:
         raise InputError(f"{path}: {key} must be numbers of shape (n,), not {values.dtype} {values.shape}")
@@ -228,7 +237,8 @@ def _names(path: Path, arrays: Mapping[str, Array], rows: int) -> list[Any] | No
     return names
 
 
-def _spread_vectors(output: Embeddings, names: list[Any], rows: list[Any]) -> Embeddings:
+def _spread(output: Any, names: list[Any], rows: list[Any]) -> Any:
+    """The output with these rows; those it does not name are not answered."""
     if names == rows:
         return output
     at, known = _places(names, rows)
@@ -236,16 +246,7 @@ def _spread_vectors(output: Embeddings, names: list[Any], rows: list[Any]) -> Em
     values[known] = output.values[at[known]]
     answered = np.zeros(len(rows), dtype=bool)
     answered[known] = output.answered[at[known]]
-    return Embeddings(values, answered)
-
-
-def _spread_values(output: Values, names: list[Any], rows: list[Any]) -> Values:
-    if names == rows:
-        return output
-    at, known = _places(names, rows)
-    values = np.full(len(rows), np.nan)
-    values[known] = output.values[at[known]]
-    return Values(values, ~np.isnan(values))
+    return type(output)(values, answered)
 
 
 def _places(names: list[Any], rows: list[Any]) -> tuple[Array, Array]:

@@ -98,7 +98,10 @@ def recall_rows(output: Output, truth: Output, *, k: int) -> Array:
     """(n, 2): 1 where fewer than k second vectors of other rows are closer to the row's first than its own.
 
     Rows that count have a truth above 0: their two vectors belong together. All answered rows are searched.
+    Of similarities without vectors it is not known: NaN.
     """
+    if isinstance(output, Values):
+        return np.full((len(truth), 2), np.nan)
     left, right = _pairs(output)
     if not isinstance(truth, Values) or truth.values.ndim != 1:
         raise OutputsError(

@@ -41,7 +41,7 @@ PARTS: dict[str, type] = {"Projected": Projected, "RankMean": RankMean}
 
 TRUSTED = "concat"
 SCORE = "spearman"
-CANDIDATES = ("concat", "rank_mean")
+CANDIDATES = ("concat", "mean")
 
 __all__ = [
     "CANDIDATES",
