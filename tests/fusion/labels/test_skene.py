@@ -16,6 +16,7 @@ from conjoin.fusion.labels import (
     fast_dawid_skene,
     fit_dawid_skene,
     fit_workers,
+    ibcc,
     majority_vote,
     one_coin_dawid_skene,
 )
@@ -149,10 +150,7 @@ def test_the_variational_form_resists_few_answers() -> None:
     gains = []
     for seed in range(5):
         triples, truth, _ = crowd(n=150, members=60, answers=4, seed=seed)
-        right = [
-            (f.labels().codes == truth).mean()
-            for f in (dawid_skene(triples, method="vb"), dawid_skene(triples))
-        ]
+        right = [(f.labels().codes == truth).mean() for f in (ibcc(triples), dawid_skene(triples))]
         gains.append(right[0] - right[1])
     assert np.mean(gains) > 0.02
 
@@ -223,7 +221,9 @@ def test_fit_holds_truth_and_learns_from_the_rest() -> None:
 
 def test_bad_options_and_packs() -> None:
     with pytest.raises(OutputsError, match="method must be one of em, vb, hard"):
-        dawid_skene(five(), method="EM")
+        fit_dawid_skene(five(), method="EM")
+    with pytest.raises(OutputsError, match="smoothing above 0"):
+        ibcc(five(), smoothing=0)
     with pytest.raises(OutputsError, match="initial_error_strategy must be one of"):
         dawid_skene(five(), initial_error_strategy="add")
     with pytest.raises(OutputsError, match="must not be negative"):
@@ -247,12 +247,12 @@ def test_bad_options_and_packs() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=40),
-    st.sampled_from(["em", "vb", "hard"]),
+    st.sampled_from([dawid_skene, ibcc, fast_dawid_skene, one_coin_dawid_skene]),
 )
-def test_any_answers_give_probabilities(answers, method) -> None:
+def test_any_answers_give_probabilities(answers, fuser) -> None:
     tasks, workers, labels = (np.array(a) for a in zip(*answers, strict=True))
     triples = Triples(tasks, workers, labels, 8, ("a", "b", "c", "d"), ("x", "y", "z"))
-    found = dawid_skene(triples, method=method)
+    found = fuser(triples)
     assert np.array_equal(found.answered, np.bincount(tasks, minlength=8) > 0)
     assert np.allclose(found.values[found.answered].sum(axis=1), 1)
     assert (found.values[found.answered] >= 0).all()

@@ -30,7 +30,7 @@ def world(rng, rows=12, classes=CLASSES):
 
 _LEARNS = "learns from all rows together"  # fast_dawid_skene too: its decisions are the same here by chance
 _ALL_ROWS = {"chunks are the whole": _LEARNS, "unanswered stays unanswered": _LEARNS}
-_ITERATIVE = ("wawa", "zero_based_skill", "dawid_skene", "one_coin_dawid_skene", "glad", "mace")
+_ITERATIVE = ("wawa", "zero_based_skill", "dawid_skene", "ibcc", "one_coin_dawid_skene", "glad", "mace")
 
 EXCEPT: dict[str, dict[str, str]] = {
     **dict.fromkeys((*_ITERATIVE, "label_model", "m_msr"), _ALL_ROWS),

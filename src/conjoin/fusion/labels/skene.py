@@ -1,4 +1,4 @@
-"""Dawid-Skene and its relatives: one-coin, fast (hard) and variational."""
+"""Dawid-Skene and its relatives: one-coin, fast (hard) and Bayesian (IBCC)."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Options:
         ):
             if value not in allowed:
                 raise OutputsError(f"{name} must be one of {listed(allowed)}, not {value!r}")
+        if self.method == "vb" and self.smoothing <= 0:
+            raise OutputsError(f"the variational form needs smoothing above 0, not {self.smoothing}")
         if self.n_iter < 0 or self.smoothing < 0 or self.diagonal < 0:
             raise OutputsError(
                 f"n_iter, smoothing and diagonal must not be negative, not {self.n_iter}, "
@@ -103,7 +105,6 @@ def dawid_skene(
     initial_error_strategy: Strategy = "assign",
     n_iter: int = 100,
     tol: float = 1e-5,
-    method: str = "em",
     smoothing: float = 0.0,
     diagonal: float = 0.0,
 ) -> Probabilities:
@@ -117,9 +118,8 @@ def dawid_skene(
     `WorkerModel` to begin with; initial_error_strategy: "assign" takes its confusions for the first E step,
     "addition" adds its answers to the first M step's, "evidence" to every M step's.
     n_iter: steps at most. tol: the rise of the log-likelihood per answer at which it stops.
-    method: "em"; "vb" is variational (Kim and Ghahramani 2012), for many workers with few answers, with
-    smoothing and diagonal as Dirichlet counts; "hard" gives each task wholly to one class (fast Dawid-Skene,
-    Sinha et al. 2018). smoothing, diagonal: pseudo answers added to every cell and to the diagonal.
+    smoothing, diagonal: pseudo answers added to every cell and to the diagonal; with neither these are the
+    numbers of crowd-kit. For many classes, or few answers a worker, `ibcc` is better.
 
     It learns from all rows together: rows in chunks give other answers. Raises OutputsError.
 
@@ -128,8 +128,37 @@ def dawid_skene(
     >>> dawid_skene({w: Labels.of(list(s)) for w, s in said.items()}).labels().names()
     array(['y', 'y', 'n'], dtype=object)
     """
-    options = Options(n_iter, tol, method, smoothing, diagonal, "full", initial_error_strategy)
+    options = Options(n_iter, tol, "em", smoothing, diagonal, "full", initial_error_strategy)
     return _posterior(outputs, weights, known, initial, options)
+
+
+def ibcc(
+    outputs: Answers,
+    /,
+    *,
+    weights: Weights = None,
+    batch: Batch | None = None,
+    known: Labels | None = None,
+    n_iter: int = 100,
+    tol: float = 1e-5,
+    smoothing: float = 0.5,
+    diagonal: float = 1.0,
+) -> Probabilities:
+    """Independent Bayesian classifier combination: Dawid-Skene with priors (Kim and Ghahramani 2012).
+
+    Rows of the confusion matrices are Dirichlet(smoothing, and diagonal more for the right label), the class
+    shares Dirichlet(1); variational Bayes: e_w[c, l] = exp(digamma(n_wcl) - digamma(sum_l n_wcl)) with the
+    expected counts and the prior's in n. Other parameters as of `dawid_skene`. Few answers a worker do not
+    lead it astray, so this is what is taken where nothing is known. Raises OutputsError.
+
+    It learns from all rows together: rows in chunks give other answers.
+
+    >>> from conjoin.outputs import Labels
+    >>> said = {"ann": "yyn", "bob": "yyn", "eve": "nyy"}
+    >>> ibcc({w: Labels.of(list(s)) for w, s in said.items()}).labels().names()
+    array(['y', 'y', 'n'], dtype=object)
+    """
+    return _posterior(outputs, weights, known, None, Options(n_iter, tol, "vb", smoothing, diagonal))
 
 
 def one_coin_dawid_skene(
@@ -294,9 +323,9 @@ class _Step:
             )
             return
         vb = o.method == "vb"
-        smoothing = o.smoothing or (0.5 if vb else 0.0)
-        diagonal = o.diagonal or (1.0 if vb else 0.0)
-        kernels.skene_table(counts, own.starts, own.said, self.weights, smoothing, diagonal, vb, self.table)
+        kernels.skene_table(
+            counts, own.starts, own.said, self.weights, o.smoothing, o.diagonal, vb, self.table
+        )
 
 
 def _posterior(
@@ -379,9 +408,6 @@ def _normalised(answers: Array, pairs: Pairs, options: Options) -> Array:
     members, width, _ = answers.shape
     cells = answers + options.smoothing
     cells[:, np.arange(width), np.arange(width)] += options.diagonal
-    if options.method == "vb" and not options.smoothing and not options.diagonal:
-        cells += 0.5
-        cells[:, np.arange(width), np.arange(width)] += 1.0
     seen = np.zeros((members, width), dtype=bool)
     seen[pairs.workers, pairs.said] = True
     seen[~seen.any(axis=1)] = True
