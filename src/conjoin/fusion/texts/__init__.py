@@ -40,8 +40,8 @@ CANDIDATES: tuple[str, ...] = (
     "minimum_bayes_risk",
     "answer_vote",
     "rerank",
-    "rover",
     "hypothesis_selection",
+    "rover",
 )
 """What the automatic choice tries, the simple first."""
 
