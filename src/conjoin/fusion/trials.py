@@ -15,7 +15,7 @@ from conjoin.fusion.applied import Applied
 from conjoin.fusion.choose import Candidate, Choice
 from conjoin.fusion.kinds import family
 from conjoin.fusion.single import as_fused, fit_single, guarded
-from conjoin.outputs import Output, Probabilities, concat
+from conjoin.outputs import Embeddings, Output, Probabilities, concat
 from conjoin.scores import default_score, estimate, paired
 
 if TYPE_CHECKING:
@@ -189,7 +189,17 @@ def _held_out(rows: _Rows, fit: Fit, cut: tuple[Array, ...]) -> Output:
         rest = np.setdiff1d(np.arange(n), test) if len(cut) > 1 else test
         fuser = _call(fit, {m: o.take(rest) for m, o in rows.outputs.items()}, rows, rest)
         parts.append(_fused(fuser, {m: o.take(test) for m, o in rows.outputs.items()}, rows.truth))
-    return concat(parts).take(np.argsort(np.concatenate(cut)))
+    return concat(_even(parts)).take(np.argsort(np.concatenate(cut)))
+
+
+def _even(parts: list[Output]) -> list[Output]:
+    """Vectors of one length, filled up with zeros: one fold may leave out a member that another keeps."""
+    if not all(isinstance(p, Embeddings) for p in parts):
+        return parts
+    vectors = cast("list[Embeddings]", parts)
+    width = max(p.values.shape[-1] for p in vectors)
+    gaps = [[(0, 0)] * (p.values.ndim - 1) + [(0, width - p.values.shape[-1])] for p in vectors]
+    return [replace(p, values=np.pad(p.values, gap)) for p, gap in zip(vectors, gaps, strict=True)]
 
 
 def _fused(fuser: Any, outputs: Mapping[str, Any], truth: Any) -> Output:
