@@ -15,9 +15,12 @@ from conjoin.fusion.texts.risk import expected_utilities, minimum_bayes_risk
 from conjoin.fusion.texts.risk_fit import fit_minimum_bayes_risk
 from conjoin.fusion.texts.rover import rover
 from conjoin.fusion.texts.rover_fit import fit_rover
+from conjoin.fusion.texts.sampled import probabilistic_minimum_bayes_risk, pruning_minimum_bayes_risk
 
 FUSERS: dict[str, Callable[..., Any]] = {
     "minimum_bayes_risk": minimum_bayes_risk,
+    "pruning_minimum_bayes_risk": pruning_minimum_bayes_risk,
+    "probabilistic_minimum_bayes_risk": probabilistic_minimum_bayes_risk,
     "rerank": rerank,
     "answer_vote": answer_vote,
     "rover": rover,
@@ -71,6 +74,8 @@ __all__ = [
     "fit_rover",
     "minimum_bayes_risk",
     "nbest",
+    "probabilistic_minimum_bayes_risk",
+    "pruning_minimum_bayes_risk",
     "rerank",
     "rover",
     "system_of",
