@@ -20,6 +20,19 @@ SQUARE, ABSOLUTE, PINBALL = 0, 1, 2
 
 
 @jit
+def _last_up_to(x: float, rising: Array) -> Any:
+    """The last place whose number is at most x; the first number is."""
+    low, high = 0, len(rising)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if rising[middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@jit
 def _inverse(tau: float, q: Array, levels: Array) -> Any:
     """The quantile at any level."""
     last = len(q) - 1
@@ -34,7 +47,7 @@ def _inverse(tau: float, q: Array, levels: Array) -> Any:
         rest = 1.0 - levels[last]
         rate = (levels[last] - levels[last - 1]) / (q[last] - q[last - 1]) / rest
         return q[last] - math.log((1.0 - tau) / rest) / rate
-    k = np.searchsorted(levels, tau, side="right") - 1
+    k = _last_up_to(tau, levels)
     if levels[k] == tau:
         return q[k]
     return q[k] + (tau - levels[k]) / (levels[k + 1] - levels[k]) * (q[k + 1] - q[k])
@@ -57,7 +70,7 @@ def _cdf(x: float, q: Array, levels: Array) -> Any:
         rate = (levels[last] - levels[last - 1]) / (q[last] - q[last - 1]) / rest
         p = rest * math.exp((q[last] - x) * rate)
         return 1.0 - p, p * rate
-    k = np.searchsorted(q, x, side="right") - 1
+    k = _last_up_to(x, q)
     slope = (levels[k + 1] - levels[k]) / (q[k + 1] - q[k])
     return levels[k] + (x - q[k]) * slope, slope
 
@@ -128,11 +141,11 @@ def mixture_cdf(values: Array, mass: Array, levels: Array, x: Array, out: Array)
 
 
 @jit
-def _rate(rate: float, prior: Array, total: float) -> Any:
-    """The learning rate, or where it is 0 the one that the regrets so far ask for."""
+def _rate(rate: float, total: float) -> Any:
+    """The learning rate; of one below 0, -log M, the one that the regrets so far ask for."""
     if rate > 0:
         return rate
-    return math.sqrt(math.log((prior > 0).sum()) / total) if total > 0 else 0.0
+    return math.sqrt(-rate / total) if total > 0 else 0.0
 
 
 @jit
@@ -148,8 +161,7 @@ def _weigh(
         if rule == FIXED_SHARE:
             p[m] = regret[m]
         elif rule == EWA:
-            eta = _rate(rate, prior, total)
-            p[m] = math.log(prior[m]) + eta * regret[m]
+            p[m] = math.log(prior[m]) + _rate(rate, total) * regret[m]
         elif rule == BOA:
             if spread[m] > 0:
                 v = 2.2 * spread[m]
@@ -169,20 +181,22 @@ def _weigh(
             p[m] = p[m] / sums * (found if rule == BOA else 1.0)
         elif awake[m]:
             p[m] = prior[m]
-    sums = p.sum()
-    if sums > 0:
-        for m in range(len(p)):
-            p[m] /= sums
+    sums = 0.0
+    for m in range(len(p)):
+        sums += p[m]
+    for m in range(len(p)):
+        p[m] = p[m] / sums if sums > 0 else 0.0
 
 
 @jit
-def _loss(kind: int, tau: float, a: float, y: float) -> Any:
-    e = y - a
+def _loss(kind: int, tau: float, a: float, b: float, y: float) -> Any:
+    """The loss of a minus that of b."""
+    e, f = y - a, y - b
     if kind == SQUARE:
-        return e * e
-    if kind == ABSOLUTE:
-        return abs(e)
-    return tau * e if e >= 0 else (tau - 1.0) * e
+        return e * e - f * f
+    level = 0.5 if kind == ABSOLUTE else tau
+    gap = (level * e if e >= 0 else (level - 1.0) * e) - (level * f if f >= 0 else (level - 1.0) * f)
+    return 2.0 * gap if kind == ABSOLUTE else gap
 
 
 @jit
@@ -219,7 +233,7 @@ def _learn(
         for m in range(len(r)):
             regret[m] += r[m]
         return total
-    eta = _rate(rate, prior, total)
+    eta = _rate(rate, total)
     best = -np.inf
     for m in range(len(r)):
         regret[m] += eta * r[m]
@@ -231,6 +245,21 @@ def _learn(
         v = math.exp(regret[m] - best) / sums
         regret[m] = math.log(share * prior[m] + (1.0 - share) * v) if prior[m] > 0 else -np.inf
     return total
+
+
+@jit
+def _average(r: Array, known: Array) -> None:
+    """The same regrets for all targets: their mean."""
+    some = False
+    for c in range(len(r)):
+        some = some or known[c]
+    for m in range(r.shape[1]):
+        sums = 0.0
+        for c in range(len(r)):
+            sums += r[c, m]
+        for c in range(len(r)):
+            r[c, m] = sums / len(r)
+            known[c] = some
 
 
 @jit
@@ -255,41 +284,35 @@ def aggregate(
     """One step after another: answer with the present weights, then learn from the outcome.
 
     X (T, C, M): members' numbers, NaN where one sleeps. y (T, C): outcomes, NaN where not known. mass (T,):
-    weights of steps. State, changed in place: regret, spread (C, M), total (C,). out (T, C): answers, NaN
-    where all sleep. path (T, C, M): the weights used, or (0, C, M) to leave them out.
+    weights of steps. rate: above 0, or -log of the number of members with prior. State, changed in place:
+    regret, spread (C, M), total (C,). out (T, C): answers, NaN where all sleep. path (T, C, M): the weights
+    used, or (0, C, M) to leave them out.
     """
     steps, width, members = X.shape
     p, awake = np.empty(members), np.empty(members, dtype=np.bool_)
-    r, count = np.zeros((width, members)), np.zeros(members)
+    r, known = np.zeros((width, members)), np.zeros(width, dtype=np.bool_)
     for t in range(steps):
         for c in range(width):
-            for m in range(members):
-                awake[m] = not np.isnan(X[t, c, m]) and prior[m] > 0
-            _weigh(rule, prior, rate, total[c], regret[c], spread[c], awake, p)
             answer, some = 0.0, False
             for m in range(members):
-                r[c, m] = 0.0
-                if awake[m]:
-                    answer += p[m] * X[t, c, m]
-                    some = True
-            out[t, c] = answer if some else np.nan
-            if len(path) > 0:
-                path[t, c] = p
-            if not some or np.isnan(y[t, c]):
-                continue
-            g = _slope(kind, taus[c], answer, y[t, c])
-            mine = _loss(kind, taus[c], answer, y[t, c])
+                awake[m] = prior[m] > 0 and not np.isnan(X[t, c, m])
+                some = some or awake[m]
+            _weigh(rule, prior, rate, total[c], regret[c], spread[c], awake, p)
             for m in range(members):
-                if awake[m]:
+                answer += p[m] * X[t, c, m] if awake[m] else 0.0
+            out[t, c] = answer if some else np.nan
+            for m in range(members if len(path) > 0 else 0):
+                path[t, c, m] = p[m]
+            known[c] = some and not np.isnan(y[t, c])
+            slope = _slope(kind, taus[c], answer, y[t, c])
+            for m in range(members):
+                r[c, m] = 0.0
+                if known[c] and awake[m]:
                     x = X[t, c, m]
-                    gap = g * (answer - x) if gradient else mine - _loss(kind, taus[c], x, y[t, c])
+                    gap = slope * (answer - x) if gradient else _loss(kind, taus[c], answer, x, y[t, c])
                     r[c, m] = mass[t] * gap
-            if not shared:
-                total[c] = _learn(rule, prior, rate, share, total[c], r[c], regret[c], spread[c])
         if shared:
-            count[:] = 0.0
-            for c in range(width):
-                count += r[c]
-            count /= width
-            for c in range(width):
-                total[c] = _learn(rule, prior, rate, share, total[c], count, regret[c], spread[c])
+            _average(r, known)
+        for c in range(width):
+            if known[c]:
+                total[c] = _learn(rule, prior, rate, share, total[c], r[c], regret[c], spread[c])

@@ -112,9 +112,10 @@ def fit_spread_adjusted_pool(
     rows = _problem(outputs, truth, weights)
     with one_thread():
         w, levels = crps_weights(rows), np.array(rows.stack.levels)
+        some = rows.thinned_to(MOST // 10)
         found = math.exp(
             _least(
-                lambda log: _pinball(rows, mixed(rows.stack, w, levels, spread=math.exp(log))),
+                lambda log: _pinball(some, mixed(some.stack, w, levels, spread=math.exp(log))),
                 math.log(0.2),
                 math.log(3.0),
             )

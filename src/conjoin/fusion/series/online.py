@@ -161,7 +161,7 @@ class Online:
             self.gradient,
             self.shared,
             self.prior,
-            float(self.rate),
+            self.rate or -math.log((self.prior > 0).sum()),
             float(self.share),
             X,
             np.full((steps, width), np.nan) if y is None else y,
