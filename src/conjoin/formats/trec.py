@@ -1,4 +1,4 @@
-"""TREC files: runs (`query Q0 document rank score tag`) and relevance judgements (`query iteration document gain`).
+"""TREC files: runs (`query Q0 document rank score tag`) and judgements (`query iteration document gain`).
 
 Gzip is read by its first bytes and written where the name ends in .gz. As in trec_eval, scores decide the
 order and the column of ranks is not read; documents of equal scores stay in the order of the file.
@@ -26,7 +26,7 @@ Lists = dict[str, dict[str, float]]
 
 
 def read(files: Mapping[str, Path], truth: Path | None) -> Found:
-    """Runs by name of the system, and judgements. Rows are the queries of the runs, then those of the judgements.
+    """Runs by name of the system, and judgements. Rows: the queries of the runs, then those judged only.
 
     A query that a run lacks is not answered by it. Raises InputError with file and line, FileError.
     """
@@ -93,7 +93,10 @@ def ranking(run: Lists, queries: list[str]) -> Ranking:
 
 
 def write(output: Output, found: Found, path: Path) -> None:
-    """A run with all queries that are answered, ranks from 1, scores to the last digit. Raises InputError, FileError."""
+    """A run of all queries that are answered, ranks from 1, scores to the last digit.
+
+    Raises InputError, FileError.
+    """
     if not isinstance(output, Ranking):
         raise InputError(f"a TREC run holds rankings, not {output.kind}")
     ids, scores, cuts = output.ids.tolist(), output.scores.tolist(), output.offsets.tolist()

@@ -1,4 +1,4 @@
-"""ranx's own tests of fusion (25 files) and normalisation (6), run over conjoin through a shim of its name."""
+"""ranx's own tests of fusion (25 files) and normalisation (6), over conjoin through a shim."""
 
 import os
 import re
@@ -16,7 +16,7 @@ COMMIT = "2cae52f"  # of 2024; the tests are those of release 0.3.20 and 0.3.21
 
 @pytest.mark.skipif(
     not FOLDER.is_dir(),
-    reason=f"ranx's tests are not at {FOLDER}: git clone https://github.com/AmenRa/ranx there, commit {COMMIT}",
+    reason=f"ranx's tests are not at {FOLDER}: git clone https://github.com/AmenRa/ranx ({COMMIT}) there",
 )
 @pytest.mark.parametrize(("folder", "files"), [("fusion", 25), ("normalization", 6)])
 def test_ranx_tests_pass_over_conjoin(folder, files, tmp_path):

@@ -78,7 +78,7 @@ TRUSTED = "rrf"
 SCORE = "ndcg@10"
 """The default score."""
 
-CANDIDATES = ("rrf", "comb_mnz", "weighted_sum", "mapfuse")
+CANDIDATES = ("comb_mnz", "rrf", "weighted_sum")
 """What the automatic choice tries, simple first."""
 
 __all__ = [

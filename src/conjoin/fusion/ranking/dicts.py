@@ -1,4 +1,4 @@
-"""Rankings from dictionaries and back: query -> {item: score}, as retrieval tools hold runs and judgements."""
+"""Rankings from dictionaries and back: query -> {item: score}, as retrieval tools hold them."""
 
 from __future__ import annotations
 

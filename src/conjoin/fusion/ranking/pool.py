@@ -134,8 +134,8 @@ def _check(name: str, output: Any) -> None:
         at = int(np.argmin(finite))
         row = int(np.searchsorted(output.offsets, at, side="right")) - 1
         raise OutputsError(
-            f"member {name!r}, row {row}: the score of item {output.ids[at]!r} is {output.scores[at]}; scores "
-            "must be finite numbers: leave such items out"
+            f"member {name!r}, row {row}: the score of item {output.ids[at]!r} is {output.scores[at]}; "
+            "scores must be finite numbers: leave such items out"
         )
 
 

@@ -71,7 +71,7 @@ def isr(
     batch: Batch | None = None,
     depth: int | None = None,
 ) -> Ranking:
-    """Inverse square rank: number of lists that have the item, times sum_m w_m / rank^2 (Mourão et al. 2014)."""
+    """Inverse square rank: number of lists with the item, times sum_m w_m / rank^2 (Mourão et al. 2014)."""
     laid = pool(outputs, weights)
     return laid.ranking(combined(laid, kernels.MNZ, _inverse_squares(laid), power=1.0), depth)
 

@@ -79,7 +79,7 @@ def comb_mnz(
     norm: str | None = "min_max",
     depth: int | None = None,
 ) -> Ranking:
-    """CombMNZ: the sum of an item's weighted scores times the number of lists that have it (Fox and Shaw 1994)."""
+    """CombMNZ: the sum of an item's weighted scores times the number of its lists (Fox and Shaw 1994)."""
     return _comb(outputs, weights, kernels.MNZ, norm, depth, 1.0)
 
 

@@ -48,9 +48,10 @@ def fit_weights(
     Weight vectors are drawn over the simplex and the measure is worked out for each. temperature 0 takes the
     best, climbed further by moving weight between members; else the answer is the mean of all vectors, each
     with weight exp((value - best) / (temperature * standard error)): where the judgements cannot tell two
-    vectors apart it lies between them, and with few judgements near equal weights. (The mean of a Gibbs
-    posterior, Catoni 2007; on held-out queries it is better than the best vector.) options: those to choose
-    from, by the measure, `GRIDS[name]` by default.
+    vectors apart it lies between them, and with few judgements near equal weights (the mean of a Gibbs
+    posterior, Catoni 2007; on held-out queries it is better than the best vector). Where that mean is worse
+    than the best single member on these rows, it leans toward the best vector, no further than it must.
+    options: those to choose from, by the measure, `GRIDS[name]` by default.
 
     weights: (n,) of rows. score: any of `scores.ranking.SCORES`, nDCG@10 by default. Gives `Applied`, or
     `Single` where the best single member does better on these rows. Raises OutputsError, TruthError.
@@ -61,11 +62,14 @@ def fit_weights(
     score = score or SCORES["ndcg@10"]
     grid = GRIDS[name] if options is None else options
     tries = _tries(task, len(grid), seed)
+    need = max(score.value(o, truth, weights) for o in outputs.values())
     found: list[tuple[float, Array, Options]] = []
     for one in grid:
         table = TABLES[name](task.pool, **one)
-        w = _climbed(task, table, tries) if temperature == 0 else _averaged(task, table, tries, temperature)
-        found.append((float(task.values(table, w[None, :])[0]), w, one))
+        if temperature == 0:
+            found.append((*_climbed(task, table, tries), one))
+        else:
+            found.append((*_averaged(task, table, tries, temperature, need), one))
     _, best, chosen = max(found, key=lambda f: f[0])
     named = dict(zip(task.pool.names, (best / best.sum()).tolist(), strict=True))
     return guarded(Applied("ranking", name, named, dict(chosen)), outputs, truth, score, weights)
@@ -83,21 +87,29 @@ def _tries(task: Judged, grids: int, seed: int) -> Array:
     return np.concatenate([np.eye(members), np.full((1, members), 1 / members), sparse, even])
 
 
-def _averaged(task: Judged, table: Array, tries: Array, temperature: float) -> Array:
+def _averaged(
+    task: Judged, table: Array, tries: Array, temperature: float, need: float
+) -> tuple[float, Array]:
+    """The mean of the vectors, each as likely as its value says, and its value."""
     rows = task.rows(table, tries)
     values = rows @ task.mass
     spread = ((rows - values[:, None]) ** 2) @ task.mass**2
     error = np.sqrt(max(float(spread.mean()), 1e-24))
     share = np.exp((values - values.max()) / (temperature * error))
-    mean: Array = share @ tries / share.sum()
-    return mean
+    mean = share @ tries / share.sum()
+    way = np.linspace(0, 1, 11)[:, None]
+    path = (1 - way) * mean + way * tries[int(np.argmax(values))]
+    along = task.values(table, path)
+    enough = np.flatnonzero(along >= need - 1e-12)
+    at = int(enough[0]) if len(enough) else 0
+    return float(along[at]), path[at]
 
 
-def _climbed(task: Judged, table: Array, tries: Array) -> Array:
+def _climbed(task: Judged, table: Array, tries: Array) -> tuple[float, Array]:
     """The best of the vectors, with weight moved from member to member as long as the measure rises."""
     values = task.values(table, tries)
     ends = [_climb(task, table, tries[i], float(values[i])) for i in np.argsort(-values, kind="stable")[:3]]
-    return max(ends, key=lambda e: e[0])[1]
+    return max(ends, key=lambda e: e[0])
 
 
 def _climb(task: Judged, table: Array, w: Array, value: float) -> tuple[float, Array]:
@@ -183,7 +195,7 @@ TABLES: dict[str, Callable[..., Array]] = {
 """The numbers (C, M) whose weighted sum over members is the operator's score, up to a factor of the row."""
 
 GRIDS: dict[str, Sequence[Options]] = {
-    "weighted_sum": ({"norm": "min_max"}, {"norm": "zscore", "absent": "least"}),
+    "weighted_sum": ({"norm": "min_max"},),
     "comb_sum": ({"norm": "min_max"},),
     "comb_mnz": ({"norm": "min_max"},),
     "comb_gmnz": tuple({"norm": "min_max", "gamma": g} for g in (-0.5, 0.0, 0.5, 1.0, 2.0)),

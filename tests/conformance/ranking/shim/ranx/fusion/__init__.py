@@ -135,5 +135,5 @@ def mapfuse(runs, map_scores):
     return by_positions("mapfuse", runs, map_scores)
 
 
-from ranx.fusion.bayesfuse import bayesfuse  # noqa: E402
-from ranx.fusion.condorcet import condorcet  # noqa: E402
+from ranx.fusion.bayesfuse import bayesfuse as bayesfuse  # noqa: E402
+from ranx.fusion.condorcet import condorcet as condorcet  # noqa: E402
