@@ -75,7 +75,8 @@ def probabilistic_minimum_bayes_risk(
 ) -> Texts:
     """`minimum_bayes_risk` from one in `reduction` of all comparisons (Trabelsi et al. 2024).
 
-    The others are filled in as in `completed`. Random numbers as in `pruning_minimum_bayes_risk`. Raises OutputsError.
+    The others are filled in as in `completed`. Random numbers as in `pruning_minimum_bayes_risk`.
+    Raises OutputsError.
     """
     if reduction < 1 or rank < 1 or penalty <= 0 or steps < 1:
         raise OutputsError(
