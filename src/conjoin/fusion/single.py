@@ -63,10 +63,20 @@ def as_fused(output: Any) -> Output:
     return Probabilities(output.one_hot(), output.classes, output.answered & (output.codes >= 0))
 
 
+LEAST_SHARE = 0.5
+"""A member stands for all where it answers at least so large a share of the rows that others answer."""
+
+
 def ranked(outputs: Mapping[str, Any], truth: Output, score: Any, weights: Any = None) -> dict[str, float]:
-    """Members and their losses, best first; ties by name; those whose loss is not defined come last."""
+    """Members and their losses, best first; ties by name; those whose loss is not defined come last.
+
+    One that answers less than half as many rows with a truth as the fullest comes after those who answer
+    more: of a thousand annotators, one who was right once is not the best.
+    """
     losses = {n: score.loss(as_fused(o), truth, weights) for n, o in outputs.items()}
-    return dict(sorted(losses.items(), key=lambda p: (math.isnan(p[1]), p[1], p[0])))
+    rows = {n: _answered(o, truth) for n, o in outputs.items()}
+    enough = LEAST_SHARE * max(rows.values(), default=0)
+    return dict(sorted(losses.items(), key=lambda p: (math.isnan(p[1]), rows[p[0]] < enough, p[1], p[0])))
 
 
 def fit_single(
@@ -81,18 +91,28 @@ def fit_single(
 def guarded(
     fuser: Any, outputs: Mapping[str, Any], truth: Output, score: Any = None, weights: Any = None
 ) -> Any:
-    """The fuser, or `Single` where the best single member does better on the same rows.
+    """The fuser, or `Single` where the best single member does better.
 
-    score: by default the kind's. A fuser whose loss is not defined gives way too.
+    score: by default the kind's. A fuser whose loss is not defined gives way too. A member that answers less
+    than half of the rows that the fuser answers does not take its place.
     """
     score = score or _default(outputs)
     names = getattr(fuser, "members", None) or tuple(outputs)
     best = ranked(outputs, truth, score, weights)
-    mine = score.loss(fuser({n: outputs[n] for n in names if n in outputs}), truth, weights)
-    least = next(iter(best.values()))
+    fused = fuser({n: outputs[n] for n in names if n in outputs})
+    mine = score.loss(fused, truth, weights)
+    first, least = next(iter(best.items()))
+    if _answered(outputs[first], truth) < LEAST_SHARE * _answered(fused, truth):
+        return fuser
     if mine <= least + 1e-12 * max(1.0, abs(least)) or math.isnan(least):
         return fuser
     return Single(tuple(best))
+
+
+def _answered(output: Any, truth: Any) -> int:
+    """Rows with a truth that are answered."""
+    rows = output.answered & truth.answered
+    return int((rows & (output.codes >= 0)).sum() if isinstance(output, Labels) else rows.sum())
 
 
 def silenced(output: Any, rows: Any) -> Any:

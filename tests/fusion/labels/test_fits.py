@@ -22,7 +22,8 @@ from conjoin.fusion.labels import (
     fit_weighted_vote,
     majority_vote,
 )
-from conjoin.fusion.single import Single
+from conjoin.fusion.single import Single, fit_single
+from conjoin.fusion.trials import choose_by_trial
 from conjoin.outputs import Labels, Values
 from conjoin.scores import SCORES
 
@@ -117,6 +118,9 @@ def test_the_best_member_is_kept_where_fusing_is_worse() -> None:
     codes[3] = truth.codes[3]
     sparse["lucky"] = Labels(codes, ("n", "y"))
     assert fit_one_coin(sparse, truth)(sparse).answered.all()
+    assert not isinstance(fit_naive_bayes(sparse, truth), Single)
+    assert next(iter(fit_single(sparse, truth).members)) != "lucky"
+    assert choose_by_trial(sparse, truth).fuser(sparse).answered.all()
 
 
 def test_truth_may_be_partial_and_have_more_classes() -> None:

@@ -11,7 +11,7 @@ from conjoin.fusion.applied import Applied
 from conjoin.fusion.labels.model import WorkerModel, must_fit
 from conjoin.fusion.labels.skene import Options, coins, fit_workers
 from conjoin.fusion.labels.triples import Answers, Triples, known_codes, triples_of
-from conjoin.fusion.single import Single, ranked
+from conjoin.fusion.single import guarded
 from conjoin.outputs import Array, Labels, Output
 from conjoin.scores import checked_weights
 
@@ -357,31 +357,5 @@ def _chosen(rows: tuple[Array, Array, Array, int], seed: int) -> float:
 
 
 def _guarded(fuser: Any, outputs: Answers, truth: Labels, score: Any, weights: Any) -> Any:
-    """The fuser, or the best single member where that does better on the same rows.
-
-    Only members that answer every row with a truth are compared: one that picks its rows is no rival.
-    """
-    if isinstance(outputs, Triples):
-        return fuser
-    rows = truth.answered & (truth.codes >= 0)
-    fused = fuser(outputs)
-    rows &= fused.answered
-    rivals = {n: o for n, o in outputs.items() if bool((o.answered & _said(o))[rows].all())}
-    if not rivals or not rows.any():
-        return fuser
-    score = score or _accuracy()
-    best = ranked(rivals, truth, score, weights)
-    mine, least = score.loss(fused, truth, weights), next(iter(best.values()))
-    if mine <= least + 1e-12 * max(1.0, abs(least)) or np.isnan(least):
-        return fuser
-    return Single((*best, *(n for n in sorted(outputs) if n not in best)))
-
-
-def _said(output: Any) -> Array:
-    return np.asarray(output.codes >= 0) if isinstance(output, Labels) else np.ones(len(output), dtype=bool)
-
-
-def _accuracy() -> Any:
-    from conjoin.scores import SCORES
-
-    return SCORES["accuracy"]
+    """`guarded` where the outputs are by member; of triples no single worker answers all."""
+    return fuser if isinstance(outputs, Triples) else guarded(fuser, outputs, truth, score, weights)
