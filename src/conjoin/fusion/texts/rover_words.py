@@ -128,6 +128,8 @@ def lay_out(
     rows = {n: len(outputs[n]) for n in outputs}
     if len(set(rows.values())) > 1:
         raise OutputsError(f"the outputs have different numbers of rows: {rows}")
+    if lacking not in ("skip", "silent"):
+        raise OutputsError(f"lacking must be skip or silent, not {lacking!r}")
     names = sorted(found)
     shares = np.array([found[n] for n in names])
     words = joined_words([(n, outputs[n]) for n in names], shares, case_sensitive)
