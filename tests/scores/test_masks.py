@@ -26,9 +26,10 @@ def test_overlaps_by_hand():
     assert value("hausdorff", wrong, truth) == pytest.approx(2.0)
 
 
-def test_sklearn_gives_the_same():
+@pytest.mark.parametrize("shape", [(5, 6, 7), (2, 70, 80)])
+def test_sklearn_gives_the_same(shape):
     rng = np.random.default_rng(0)
-    truth, answer = (rng.integers(0, 4, (5, 6, 7)) for _ in range(2))
+    truth, answer = (rng.integers(0, 4, shape) for _ in range(2))
     a, t = Masks(answer), Masks(truth)
     assert value("mean_iou", a, t) == pytest.approx(
         jaccard_score(truth.ravel(), answer.ravel(), average="macro"), abs=1e-12
@@ -78,5 +79,7 @@ def test_estimates_and_pairs_work():
 def test_what_cannot_be_scored_is_told():
     with pytest.raises(OutputsError, match="shape"):
         value("dice", Masks(np.zeros((1, 2))), Masks(np.zeros((1, 3))))
+    with pytest.raises(OutputsError, match="negative"):
+        value("dice", Masks(np.array([[0, -1]])), Masks(np.array([[0, 1]])))
     with pytest.raises(OutputsError, match="must be masks, not Labels"):
         value("dice", Masks(np.zeros((1, 2))), Labels.of(["a"]))

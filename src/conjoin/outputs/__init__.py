@@ -7,7 +7,7 @@
 | quantiles     | a value per quantile level          | values (n, Q) float |
 | labels        | a class, or abstain                 | codes (n,) int, -1 abstains |
 | embeddings    | a vector, or P vectors              | values (n, D) or (n, P, D) float |
-| masks         | a label or probability per pixel    | values (n, *spatial) |
+| masks         | a label or probability per pixel    | values (n, *spatial), or (n, *spatial, K) |
 | texts         | a string, with a score              | texts (n,) of str, scores (n,); of words, if known: |
 |               |                                     | confidences, starts, ends (t,), offsets (n + 1,) |
 | ranking       | items with scores, best first       | ids (t,), scores (t,), offsets (n + 1,) |

@@ -200,7 +200,10 @@ class Embeddings(Output):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Masks(Output):
-    """values (n, *spatial): integer labels or float probabilities per pixel or voxel."""
+    """values (n, *spatial): integer labels, or float probabilities of the foreground, per pixel or voxel.
+
+    With K classes label k is the k-th, and probabilities are (n, *spatial, K).
+    """
 
     kind: ClassVar[str] = "masks"
     values: Array

@@ -32,6 +32,9 @@ def _both(output: Masks, truth: Masks) -> tuple[Array, Array]:
         if not isinstance(masks, Masks):
             raise OutputsError(f"{what} of a score of masks must be masks, not {type(masks).__name__}")
     mine, right = _labels(output), _labels(truth)
+    for what, labels in (("the answer", mine), ("the truth", right)):
+        if labels.size and labels.min() < 0:
+            raise OutputsError(f"labels of {what} must not be negative; the least is {labels.min()}")
     if mine.shape != right.shape:
         raise OutputsError(f"the answer's masks have shape {mine.shape[1:]}, the truth's {right.shape[1:]}")
     if output.classes and truth.classes and output.classes != truth.classes:
@@ -48,6 +51,11 @@ def _both(output: Masks, truth: Masks) -> tuple[Array, Array]:
 
 def _pairs(mine: Array, right: Array) -> tuple[Array, Array]:
     """Labels (L,) of one image, and the pixels of each (truth, answer) as (L, L)."""
+    if mine.size > 4096 and mine.max() < 256 and right.max() < 256:
+        codes = right.reshape(-1).astype(np.int64) * 256 + mine.reshape(-1)
+        full = np.bincount(codes, minlength=65536).reshape(256, 256)
+        known = np.flatnonzero(full.sum(axis=0) + full.sum(axis=1))
+        return known, full[np.ix_(known, known)]
     known = np.union1d(np.unique(mine), np.unique(right))
     size = len(known)
     codes = np.searchsorted(known, right).reshape(-1) * size + np.searchsorted(known, mine).reshape(-1)

@@ -118,10 +118,9 @@ def fit_naive_bayes(
     laid, right, mass = _problem(outputs, truth, weights)
     if not smoothing > 0:
         raise OutputsError(f"smoothing must be above 0, not {smoothing!r}")
-    known, counts = _counts(laid, right, mass)
+    known, shares, counts = _counts(laid, right, mass)
     matrices = counts + smoothing
     matrices /= matrices.sum(axis=2, keepdims=True)
-    shares = _shares(right, mass, known)
     options = {
         "labels": known.tolist(),
         "prior": shares.tolist(),
@@ -188,37 +187,37 @@ def _problem(outputs: Mapping[str, Any], truth: Any, weights: Any) -> tuple[Laid
     right = np.array([part(image).reshape(-1) for image in own.values[0]])
     if own.classes != laid.classes:
         names = tuple(dict.fromkeys([*laid.classes, *own.classes]))
-        right = np.array([names.index(c) for c in own.classes])[right]
+        right = np.array([names.index(c) for c in own.classes], dtype=np.int64)[right]
     return laid, right, checked_weights(weights, len(truth)) * truth.answered
 
 
-def _counts(laid: Laid, right: Array, mass: Array) -> tuple[Array, Array]:
-    """The labels that occur, and (M, K, K): weighted pixels by member, true label and said label."""
-    part = labels_of(laid.classes)
-    seen = [np.unique(right[mass > 0])]
-    said = [np.array([part(v).reshape(-1) for v in values]) for values in laid.values]
-    seen += [np.unique(s) for s in said]
-    known = np.unique(np.concatenate(seen)).astype(np.int64)
+def _counts(laid: Laid, right: Array, mass: Array) -> tuple[Array, Array, Array]:
+    """The K labels that occur, the weighted share of each in the truth, one pixel added to each, and the
+    weighted pixels (M, K, K) by member, true label and said label.
+    """
+    found = []
+    for row, who, images in laid.images(labels_of(laid.classes)):
+        if mass[row] > 0:
+            patterns = label_patterns([right[row], *images])
+            found.append((who, mass[row] * patterns.counts, patterns.labels))
+    known = np.unique(np.concatenate([np.zeros(0, np.int64), *(np.unique(f[2]) for f in found)]))
+    if not len(known):
+        raise TruthError("no image has both a truth and an answer to learn from")
     if len(known) > 256:
         raise OutputsError(f"{len(known)} different labels are too many to learn confusion matrices of")
-    out, size = np.zeros((len(said), len(known), len(known))), len(known)
-    for m, labels in enumerate(said):
-        for row in np.flatnonzero(laid.answered[m] & (mass > 0)):
-            codes = np.searchsorted(known, right[row]) * size + np.searchsorted(known, labels[row])
-            out[m] += mass[row] * np.bincount(codes, minlength=size * size).reshape(size, size)
-    return known, out
-
-
-def _shares(right: Array, mass: Array, known: Array) -> Array:
-    total = np.ones(len(known))
-    for row in np.flatnonzero(mass > 0):
-        total += mass[row] * np.bincount(np.searchsorted(known, right[row]), minlength=len(known))
-    shares: Array = total / total.sum()
-    return shares
+    size = len(known)
+    shares, out = np.ones(size), np.zeros((len(laid.names), size, size))
+    for who, pixels, labels in found:
+        codes = np.searchsorted(known, labels)
+        shares += np.bincount(codes[:, 0], pixels, minlength=size)
+        for column, m in enumerate(who, start=1):
+            both = codes[:, 0] * size + codes[:, column]
+            out[m] += np.bincount(both, pixels, minlength=size * size).reshape(size, size)
+    return known, shares / shares.sum(), out
 
 
 def _skill(laid: Laid, right: Array, mass: Array) -> dict[str, float]:
-    known, counts = _counts(laid, right, mass)
+    known, _, counts = _counts(laid, right, mass)
     occurs = counts.sum(axis=(0, 2)) > 0
     recall = (np.diagonal(counts, axis1=1, axis2=2) + 1.0) / (counts.sum(axis=2) + len(known))
     recall = np.clip(recall[:, occurs], 1 - SURE, SURE)
