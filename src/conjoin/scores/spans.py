@@ -63,7 +63,7 @@ def exact_counts(output: Any, truth: Any) -> Array:
     array([[1., 1., 2.]])
     """
     table = _per_class(output, truth)
-    return np.asarray(table.reshape(len(table), 3, -1).sum(axis=2))
+    return np.asarray(table.reshape(len(table), 3, table.shape[1] // 3).sum(axis=2))
 
 
 def character_counts(output: Any, truth: Any) -> Array:

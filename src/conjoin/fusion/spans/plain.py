@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DECODERS = ("repair", "viterbi")
 ROUNDING = 1e-9
-"""A share that is short of its threshold by no more reaches it."""
+"""A share that is short of its threshold by no more reaches it; halves round up."""
 
 
 def span_vote(
@@ -284,7 +284,7 @@ def _means(laid: Laid, clusters: list[list[int]], value: Array, row: int) -> lis
         low, high = _mean_ends(laid, cluster, value)
         shares = laid.shares[laid.member[cluster]]
         score = float(value[cluster].sum() / shares.sum()) * min(len(cluster), total) / total
-        found.append((int(low + 0.5), int(high + 0.5), score))
+        found.append((int(low + 0.5 + ROUNDING), int(high + 0.5 + ROUNDING), score))
     return found
 
 
