@@ -17,6 +17,8 @@ from conjoin.kernels.jit import jit
 Array = np.ndarray[Any, Any]
 EPS = 1e-10
 """Expected counts and class shares are raised to this, as crowd-kit does."""
+SHIFT = 1e150
+LOG_SHIFT = 150 * math.log(10.0)
 
 
 @jit
@@ -37,6 +39,19 @@ def grouped(keys: Array, groups: int) -> tuple[Array, Array]:
 
 
 @jit
+def unshifted(row: Array, shifts: Array) -> float:
+    """row / SHIFT^shifts on a common scale, that of the least shift; gives its logarithm. shifts become 0."""
+    least = shifts[0]
+    for s in shifts:
+        least = min(least, s)
+    for k in range(len(row)):
+        for _ in range(min(shifts[k] - least, 3)):
+            row[k] /= SHIFT
+        shifts[k] = 0
+    return -least * LOG_SHIFT
+
+
+@jit
 def skene_pass(
     offsets: Array,
     pair: Array,
@@ -50,9 +65,11 @@ def skene_pass(
     """One E step and the sums of the M step. Fills post (n, K) and counts (P, K); gives the log-likelihood.
 
     table (P, K): likelihood of the pair's label for each true class. known (n,): a class or -1. hard: the
-    most probable class gets all. Products are scaled anew every 8 factors, so they do not vanish.
+    most probable class gets all. Factors are at least 1e-30; products are shifted every 4 of them, each
+    class by itself, so that none vanishes whatever comes later.
     """
     n, width = post.shape
+    shifts = np.zeros(width, np.int64)
     for p in range(len(counts)):
         for k in range(width):
             counts[p, k] = 0.0
@@ -67,13 +84,13 @@ def skene_pass(
             p = pair[t]
             for k in range(width):
                 post[i, k] *= table[p, k]
-            if (t - first) % 8 == 7:
-                top = 0.0
+            if (t - first) % 4 == 3:
                 for k in range(width):
-                    top = max(top, post[i, k])
-                for k in range(width):
-                    post[i, k] /= top
-                total += math.log(top)
+                    if post[i, k] < 1.0 / SHIFT:
+                        post[i, k] *= SHIFT
+                        shifts[k] += 1
+        if last - first > 3:
+            total += unshifted(post[i], shifts)
         c = known[i]
         mass, best = 0.0, 0
         for k in range(width):

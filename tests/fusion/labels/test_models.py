@@ -8,6 +8,8 @@ import pytest
 from conjoin.errors import OutputsError
 from conjoin.fusion.labels import (
     Triples,
+    binary_relevance,
+    dawid_skene,
     fit_glad_model,
     fit_label_model,
     fit_mace_model,
@@ -96,6 +98,8 @@ def test_glad_climbs_its_posterior_and_finds_difficulty() -> None:
     assert np.corrcoef(found.alpha, ability)[0, 1] > 0.8
     assert found.beta[1::2].mean() > found.beta[::2].mean() + 0.3
     assert set(found.skill) == set(triples.members)
+    later = found.model()({n: o.take(slice(0, 200)) for n, o in triples.outputs().items()})
+    assert right(later, truth[:200]) > right(majority_vote(triples), truth) - 0.03
 
 
 def test_glads_slopes_are_the_derivatives() -> None:
@@ -214,6 +218,25 @@ def test_worker_skill_counts_what_the_reference_answers() -> None:
     assert all(np.isnan(s) for s in worker_skill(five(), none).values())
     with pytest.raises(OutputsError, match="1 rows, the workers answered 5"):
         worker_skill(five(), Labels.of(["no"]))
+
+
+def test_sets_of_labels() -> None:
+    said = {
+        "w1": [{"house", "tree"}, {"car"}, None],
+        "w2": [{"house"}, {"car", "human"}, None],
+        "w3": [["house", "tree", "grass"], ["train"], None],
+    }
+    for fuser in (majority_vote, dawid_skene, wawa, glad):
+        found = binary_relevance(said, fuser=fuser)
+        assert list(found) == ["car", "grass", "house", "human", "train", "tree"]
+        assert [n for n, p in found.items() if p[0] > 0.5] == ["house", "tree"]
+        assert [n for n, p in found.items() if p[1] > 0.5] == ["car"]
+        assert all(np.isnan(p[2]) for p in found.values())
+    with pytest.raises(OutputsError, match="same rows"):
+        binary_relevance({"a": [{"x"}], "b": []})
+    with pytest.raises(OutputsError, match="no members"):
+        binary_relevance({})
+    assert binary_relevance({"a": [set()]}) == {}
 
 
 def test_weighted_votes() -> None:

@@ -146,6 +146,23 @@ def test_thirty_thousand_answers_to_one_task() -> None:
     assert found.values == pytest.approx(np.array([[1 / 3, 2 / 3]] * 3), abs=0.005)
 
 
+def test_certain_workers_who_contradict_each_other() -> None:
+    """Fifty answers rule one class out, fifty more the other: neither product may vanish for good."""
+    width, n = 2, 400
+    truth = np.arange(n) % 2
+    said = np.where(np.arange(100)[:, None] < 50, truth, 1 - truth)
+    said[:, 0] = np.where(np.arange(100) < 51, 0, 1)
+    outputs = {f"w{i:03d}": Labels(row, YES_NO) for i, row in enumerate(said)}
+    for fuser in (dawid_skene, ibcc, one_coin_dawid_skene):
+        found = fuser(outputs)
+        assert np.isfinite(found.values).all()
+        assert np.allclose(found.values.sum(axis=1), 1)
+    confusion = np.array([[[1, 0], [0, 1]]] * 60 + [[[0, 1], [1, 0]]] * 59, dtype=float)
+    names = tuple(f"w{i:03d}" for i in range(119))
+    model = WorkerModel(names, YES_NO, np.full(width, 0.5), confusion, confusion, np.ones(119))
+    assert model({w: Labels([0], YES_NO) for w in names}).values[0, 0] > 1 - 1e-9
+
+
 def test_the_variational_form_resists_few_answers() -> None:
     gains = []
     for seed in range(5):

@@ -33,6 +33,7 @@ from conjoin.fusion.labels.skene import (
 from conjoin.fusion.labels.spectral import kos, m_msr
 from conjoin.fusion.labels.triples import Triples
 from conjoin.fusion.labels.votes import (
+    binary_relevance,
     majority_vote,
     wawa,
     weighted_vote,
@@ -97,6 +98,7 @@ __all__ = [
     "Strengths",
     "Triples",
     "WorkerModel",
+    "binary_relevance",
     "bradley_terry",
     "dawid_skene",
     "extended",

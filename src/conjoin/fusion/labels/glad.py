@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conjoin.errors import OutputsError, listed
+from conjoin.fusion.labels.model import WorkerModel, coins, must_fit
 from conjoin.fusion.labels.triples import Answers, Triples, fused, known_codes, triples_of
 from conjoin.kernels import labels as kernels
 from conjoin.outputs import Array, Labels, Probabilities
@@ -40,6 +41,17 @@ class GladFit:
         scale = np.exp(self.beta.mean()) if len(self.beta) else 1.0
         values = 1 / (1 + np.exp(-self.alpha * scale))
         return dict(zip(self.members, values.tolist(), strict=True))
+
+    def model(self) -> WorkerModel:
+        """The workers as on a task of mean easiness, to fuse answers to new tasks. Raises OutputsError."""
+        classes = self.probabilities.classes
+        width, members = len(classes), len(self.members)
+        must_fit(members, width)
+        confusions = coins(np.array(list(self.skill.values())), width)
+        shares = np.full(width, 1.0 / max(width, 1))
+        return WorkerModel(
+            self.members, classes, shares, confusions, np.zeros_like(confusions), np.ones(members)
+        )
 
 
 def glad(

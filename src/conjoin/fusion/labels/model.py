@@ -154,6 +154,14 @@ def recoded(triples: Triples, members: tuple[str, ...], classes: tuple[str, ...]
     return Triples(tasks, workers, labels, triples.rows, members, classes, triples.names)
 
 
+def coins(skills: Array, width: int) -> Array:
+    """(M, K, K) confusions of one-coin skills (M,)."""
+    off = (1 - skills) / max(width - 1, 1)
+    confusions = np.repeat(off, width * width).reshape(-1, width, width)
+    confusions[:, np.arange(width), np.arange(width)] = skills[:, None]
+    return np.asarray(confusions)
+
+
 def must_fit(members: int, classes: int) -> None:
     """Raises OutputsError where a model would hold too many numbers."""
     if members * classes**2 > MOST_CELLS:

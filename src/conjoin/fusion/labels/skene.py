@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from conjoin.errors import OutputsError, listed
-from conjoin.fusion.labels.model import WorkerModel, must_fit, recoded
+from conjoin.fusion.labels.model import WorkerModel, coins, must_fit, recoded
 from conjoin.fusion.labels.triples import Answers, Triples, fused, known_codes, triples_of
 from conjoin.kernels import labels as kernels
 from conjoin.kernels.labels import EPS
@@ -114,7 +114,8 @@ def dawid_skene(
     pi_c = mean_i p_i(c). It starts from the majority vote. Memory grows with the answers.
 
     outputs: `Labels` by member, or `Triples`. weights: of members; one of weight 2 counts twice.
-    known: `Labels` of the n tasks; where they are answered, the class is fixed. initial: a fitted
+    known: `Labels` of the n tasks; where they are answered, the class is fixed (a task without any answer
+    stays unanswered). initial: a fitted
     `WorkerModel` to begin with; initial_error_strategy: "assign" takes its confusions for the first E step,
     "addition" adds its answers to the first M step's, "evidence" to every M step's.
     n_iter: steps at most. tol: the rise of the log-likelihood per answer at which it stops.
@@ -394,14 +395,6 @@ def _model(
         confusions = _normalised(answers, pairs, options)
     prior = state.prior / state.prior.sum() if width else state.prior
     return WorkerModel(triples.members, triples.classes, prior, confusions, answers, weights, tasks)
-
-
-def coins(skills: Array, width: int) -> Array:
-    """(M, K, K) confusions of one-coin skills (M,)."""
-    off = (1 - skills) / max(width - 1, 1)
-    confusions = np.repeat(off, width * width).reshape(-1, width, width)
-    confusions[:, np.arange(width), np.arange(width)] = skills[:, None]
-    return np.asarray(confusions)
 
 
 def _normalised(answers: Array, pairs: Pairs, options: Options) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,6 +104,36 @@ def zero_based_skills(
         agreed = agreement_with(triples, shares(triples, weights * skills))
         skills = skills + rate * (agreed - skills)
     return skills
+
+
+def binary_relevance(
+    sets: Mapping[str, Sequence[Collection[str] | None]],
+    /,
+    *,
+    fuser: Callable[..., Probabilities] = majority_vote,
+    weights: Weights = None,
+) -> dict[str, Array]:
+    """Sets of labels, several to a row: each label is a question of its own, no or yes (binary relevance).
+
+    sets: by member, for each row the labels that it gave, or None where it did not answer. fuser: any
+    operator of this package. Gives label -> (n,) the probability that it applies, NaN where nobody
+    answered; labels sorted. Raises OutputsError.
+
+    >>> found = binary_relevance({"ann": [{"cat", "dog"}], "bob": [{"cat"}]})
+    >>> {label: float(p[0]) for label, p in found.items()}
+    {'cat': 1.0, 'dog': 0.5}
+    """
+    lengths = {n: len(rows) for n, rows in sets.items()}
+    if not sets or len(set(lengths.values())) > 1:
+        raise OutputsError(f"members must answer the same rows; rows answered: {lengths or 'no members'}")
+    told = np.array([[row is not None for row in rows] for rows in sets.values()], dtype=bool)
+    out = {}
+    for label in sorted({str(c) for rows in sets.values() for row in rows if row is not None for c in row}):
+        said = [[row is not None and label in map(str, row) for row in rows] for rows in sets.values()]
+        codes = np.where(told, np.array(said, dtype=np.int64), -1)
+        outputs = {n: Labels(c, ("no", "yes")) for n, c in zip(sets, codes, strict=True)}
+        out[label] = np.asarray(fuser(outputs, weights=weights).values[:, 1])
+    return out
 
 
 def worker_skill(outputs: Answers, reference: Labels | Probabilities) -> dict[str, float]:
