@@ -20,7 +20,7 @@ from conjoin.fusion.labels import (
     majority_vote,
     one_coin_dawid_skene,
 )
-from conjoin.fusion.labels.skene import Options
+from conjoin.fusion.labels.em import Options
 from conjoin.outputs import Labels
 
 YES_NO = ("no", "yes")

@@ -8,8 +8,9 @@ import numpy as np
 
 from conjoin.errors import OutputsError, TruthError
 from conjoin.fusion.applied import Applied
+from conjoin.fusion.labels.em import Options
 from conjoin.fusion.labels.model import WorkerModel, coins, must_fit
-from conjoin.fusion.labels.skene import Options, fit_workers
+from conjoin.fusion.labels.skene import fit_workers
 from conjoin.fusion.labels.triples import Answers, Triples, known_codes, triples_of
 from conjoin.fusion.single import guarded
 from conjoin.outputs import Array, Labels, Output

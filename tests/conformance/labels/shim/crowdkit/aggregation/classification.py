@@ -13,7 +13,8 @@ from conjoin.fusion.labels import (
     majority_vote,
     one_coin_dawid_skene,
 )
-from conjoin.fusion.labels.skene import Options, fit_workers
+from conjoin.fusion.labels.em import Options
+from conjoin.fusion.labels.skene import fit_workers
 from conjoin.fusion.labels.spectral import m_msr_skills
 from conjoin.fusion.labels.votes import zero_based_skills
 
