@@ -214,6 +214,16 @@ def test_new_answers_are_added_to_a_model() -> None:
         extended(old, {"w00": Labels.of(["maybe"])})
 
 
+def test_what_a_worker_said_before_counts_where_it_says_less_now() -> None:
+    good = np.array([[[90, 10], [10, 90]]] * 3, dtype=float)
+    names = ("a", "b", "c")
+    old = WorkerModel(names, YES_NO, np.full(2, 0.5), good / 100, good, np.ones(3), 200.0)
+    new = extended(old, {"a": Labels.of(["yes"] * 4, YES_NO)})
+    assert new.confusion("a")[0] == pytest.approx([0.9, 0.1], abs=0.02)
+    assert new.confusion("b") == pytest.approx(good[1] / 100, abs=1e-3)
+    assert new.answers.sum() == pytest.approx(604)
+
+
 @pytest.mark.parametrize("strategy", ["assign", "addition", "evidence"])
 def test_an_initial_model_can_turn_the_answer(strategy) -> None:
     liar = np.array([[[0.01, 0.99], [0.99, 0.01]]] * 5)

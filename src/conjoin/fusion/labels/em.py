@@ -77,11 +77,16 @@ class State:
     history: tuple[float, ...]
 
 
-def pairs_of(triples: Triples) -> Pairs:
-    """The pairs (worker, label) of the answers."""
+def pairs_of(triples: Triples, past: WorkerModel | None = None) -> Pairs:
+    """The pairs (worker, label) of the answers, and those that the past model has answers of."""
     width, members = len(triples.classes), len(triples.members)
     key = triples.workers * width + triples.labels
-    if members * width <= 4 * len(key) + 65_536:
+    if past is not None:
+        said = past.answers.any(axis=1)
+        said[triples.workers, triples.labels] = True
+        found = np.flatnonzero(said)
+        of = np.searchsorted(found, key)
+    elif members * width <= 4 * len(key) + 65_536:
         found = np.flatnonzero(np.bincount(key, minlength=members * width))
         place = np.zeros(members * width, dtype=np.int64)
         place[found] = np.arange(len(found))

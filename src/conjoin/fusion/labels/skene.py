@@ -154,7 +154,7 @@ def fit_workers(
     """
     triples, mass, codes, initial = laid(outputs, weights, known, initial)
     must_fit(len(triples.members), len(triples.classes))
-    pairs = pairs_of(triples)
+    pairs = pairs_of(triples, initial)
     state = expectation_maximisation(triples, pairs, mass, codes, initial, options, row_weights)
     model = model_of(triples, pairs, mass, state, initial, options)
     return model, fused(state.post, triples), state.history
@@ -182,5 +182,5 @@ def _posterior(
     outputs: Answers, weights: Weights, known: Labels | None, initial: WorkerModel | None, options: Options
 ) -> Probabilities:
     triples, mass, codes, initial = laid(outputs, weights, known, initial)
-    state = expectation_maximisation(triples, pairs_of(triples), mass, codes, initial, options)
+    state = expectation_maximisation(triples, pairs_of(triples, initial), mass, codes, initial, options)
     return fused(state.post, triples)
