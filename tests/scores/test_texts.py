@@ -1,4 +1,4 @@
-"""Scores of texts against numbers that sacrebleu 2.6.0 and rouge-score 0.1.2 gave, and against definitions."""
+"""Scores of texts against numbers of sacrebleu 2.6.0 and rouge-score 0.1.2, and against definitions."""
 
 import math
 from collections import Counter

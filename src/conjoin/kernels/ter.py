@@ -317,8 +317,8 @@ def ter_pairs(seq: Array, bounds: Array, texts: Array, rows: Array, starts: Arra
     aligned = np.zeros(longest, np.int64)
     hyp_wrong = np.zeros(longest, np.int64)
     ref_wrong = np.zeros(longest, np.int64)
-    table = np.zeros((1, 1), np.int64)
-    steps = np.zeros((1, 1), np.int64)
+    table = np.zeros(1, np.int64)
+    steps = np.zeros(1, np.int64)
     row = np.zeros((2, longest + 1), np.int64)
     for r in range(len(rows) - 1):
         count = rows[r + 1] - rows[r]
@@ -332,12 +332,23 @@ def ter_pairs(seq: Array, bounds: Array, texts: Array, rows: Array, starts: Arra
                     continue
                 for i in range(n_hyp):
                     hyp[i] = seq[a + i]
+                tall, wide = n_hyp + 1, 1
                 if n_hyp and n_ref:
                     wide = min(n_ref + 1, n_ref // n_hyp + 2 * half_width(n_hyp, n_ref) + 2)
-                    if table.shape[0] < n_hyp + 1 or table.shape[1] < wide:
-                        tall, wide = max(n_hyp + 1, table.shape[0]), max(wide, table.shape[1])
-                        table = np.zeros((tall, wide), np.int64)
-                        steps = np.zeros((tall, wide), np.int64)
+                if len(table) < tall * wide:
+                    table = np.zeros(tall * wide, np.int64)
+                    steps = np.zeros(tall * wide, np.int64)
                 out[starts[r] + h * count + t] = translation_edits(
-                    hyp, n_hyp, seq, b, n_ref, table, steps, row, aligned, hyp_wrong, ref_wrong, words
+                    hyp,
+                    n_hyp,
+                    seq,
+                    b,
+                    n_ref,
+                    table[: tall * wide].reshape((tall, wide)),
+                    steps[: tall * wide].reshape((tall, wide)),
+                    row,
+                    aligned,
+                    hyp_wrong,
+                    ref_wrong,
+                    words,
                 )

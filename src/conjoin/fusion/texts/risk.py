@@ -111,7 +111,8 @@ def vote_numbers(laid: Laid, temperature: float | None = None, *, confidence: bo
             raise OutputsError(f"temperature must be a number above 0, not {temperature}")
         top = np.full(laid.rows, -np.inf)
         np.maximum.at(top, row, scores)
-        numbers = numbers * np.exp((scores - top[row]) / temperature)
+        with np.errstate(over="ignore", under="ignore"):
+            numbers = numbers * np.exp((scores - top[row]) / temperature)
     return numbers
 
 
