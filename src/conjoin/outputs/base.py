@@ -156,7 +156,9 @@ def class_codes(codes: Any, classes: Sequence[object], kind: str, lowest: int) -
 
 
 def strings(values: Any) -> Array:
-    """An object array of str."""
+    """An object array of str; the same array where it is one already."""
+    if isinstance(values, np.ndarray) and values.dtype == object and set(map(type, values.tolist())) <= {str}:
+        return values
     out = np.empty(len(values), dtype=object)
     out[:] = [str(v) for v in values]
     return out

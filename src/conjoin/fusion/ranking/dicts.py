@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import OutputsError, listed
-from conjoin.fusion.ranking.pool import by_score
+from conjoin.kernels import ranking as kernels
 from conjoin.outputs import Ranking
 
 if TYPE_CHECKING:
@@ -50,8 +50,10 @@ def from_dict(run: Run, queries: Sequence[Any] | None = None) -> Ranking:
         raise OutputsError(
             f"query {rows[row]!r}: the score of item {ids[at]!r} is {scores[at]}; leave it out"
         )
-    answered = np.fromiter((q in run for q in rows), bool, len(rows))
-    return by_score(Ranking(ids, scores, offsets, answered))
+    if kernels.rises(scores, offsets):
+        best = kernels.sorted_positions(scores, offsets)
+        ids, scores = ids[best], scores[best]
+    return Ranking(ids, scores, offsets, np.fromiter((q in run for q in rows), bool, len(rows)))
 
 
 def from_dicts(runs: Mapping[str, Run], queries: Sequence[Any] | None = None) -> dict[str, Ranking]:
@@ -82,8 +84,7 @@ def to_dict(output: Ranking, queries: Sequence[Any]) -> dict[Any, dict[Any, floa
 
 
 def _ids(items: list[Any]) -> Array:
-    kinds = set(map(type, items))
-    if kinds == {int}:
+    if items and type(items[0]) is int and set(map(type, items)) == {int}:
         return np.array(items, dtype=np.int64)
     out = np.empty(len(items), dtype=object)
     out[:] = items

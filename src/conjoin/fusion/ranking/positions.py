@@ -207,7 +207,7 @@ def fit_segfuse(
     seed: int = 0,
     norm: str | None = "min_max",
 ) -> Any:
-    """SegFuse: parts of doubling length; the sum over members of P(relevant | part) (1 + normalised score)."""
+    """SegFuse: parts of doubling length; the sum over members of P(relevant | part) (1 + normed score)."""
     task = judged(outputs, truth, weights, score)
     return _guarded("segfuse", in_doubling_parts(task), outputs, truth, score, weights, norm=norm)
 
