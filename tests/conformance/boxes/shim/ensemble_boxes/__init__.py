@@ -1,4 +1,4 @@
-"""The functions of ensemble-boxes over conjoin: lists for each model in, three arrays out, corners of 0 to 1."""
+"""The functions of ensemble-boxes over conjoin: lists for each model in, arrays out, corners of 0 to 1."""
 
 import numpy as np
 
