@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from conjoin.fusion.ranking.dicts import from_dict, from_dicts, queries_of, to_dict
-from conjoin.fusion.ranking.norms import NORMS
+from conjoin.fusion.ranking.norms import NORMS, normalise
 from conjoin.fusion.ranking.pool import Pool, by_score, distinct, pool
 from conjoin.fusion.ranking.positions import (
     Positions,
@@ -117,6 +117,7 @@ __all__ = [
     "log_isr",
     "logn_isr",
     "mixed",
+    "normalise",
     "pool",
     "queries_of",
     "rbc",

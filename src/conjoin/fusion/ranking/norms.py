@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from conjoin.errors import OutputsError, listed, nearest
+from conjoin.fusion.ranking.pool import Pool
+from conjoin.fusion.ranking.pool import pool as merged
+from conjoin.outputs import Ranking
 
 if TYPE_CHECKING:
-    from conjoin.fusion.ranking.pool import Pool
     from conjoin.outputs import Array
 
 LEAST = 1e-9
@@ -32,6 +34,17 @@ def normalised(pool: Pool, norm: str | None, *, lows: Mapping[str, float] | None
     if norm == "theoretical_min":
         return _theoretical_min(pool, lows)
     return NORMS[norm](pool)
+
+
+def normalise(output: Ranking, norm: str, *, low: float | None = None) -> Ranking:
+    """The same lists, sorted, with scores under a normalisation of `NORMS`. low: for "theoretical_min".
+
+    >>> normalise(Ranking(["a", "b", "c"], [3.0, 2.0, 1.0], [0, 3]), "min_max").scores.tolist()
+    [1.0, 0.5, 0.0]
+    """
+    laid = merged({"": output})
+    values = normalised(laid, norm, lows=None if low is None else {"": low})
+    return Ranking(laid.ids, values, np.append(laid.begins[0], len(laid.ids)), laid.spoken[0])
 
 
 def absent(pool: Pool, values: Array, norm: str | None, rule: str = "none") -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -158,7 +159,7 @@ def by_score(output: Ranking) -> Ranking:
 
 def cut(best: Array, offsets: Array, depth: int) -> tuple[Array, Array]:
     """The first `depth` of each row, and new offsets. Raises OutputsError where depth is below 1."""
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+    if isinstance(depth, bool) or not isinstance(depth, Integral) or depth < 1:
         raise OutputsError(f"depth must be a whole number from 1, or None for all, not {depth!r}")
     lengths = np.diff(offsets)
     kept = np.arange(len(best)) - np.repeat(offsets[:-1], lengths) < depth

@@ -10,6 +10,7 @@ lists, members by name, have them. All raise OutputsError where outputs, weights
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,9 +172,6 @@ def _inverse_squares(laid: Pool) -> Array:
 
 
 def _above(name: str, value: Any, low: float) -> None:
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not (np.isfinite(value) and value > low)
-    ):
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else np.nan
+    if not (np.isfinite(number) and number > low):
         raise OutputsError(f"{name} must be a finite number above {low}, not {value!r}")

@@ -29,6 +29,8 @@ TRIES = 400
 WORK = 2e9
 """About how many multiplications a fit may take; for large data fewer vectors are tried."""
 STEPS = (0.2, 0.1, 0.05, 0.02, 0.01)
+FEW = 6
+"""With so many members at most, climbing also moves weight between any two."""
 Options = Mapping[str, "Json"]
 
 
@@ -112,15 +114,24 @@ def _climbed(task: Judged, table: Array, tries: Array) -> tuple[float, Array]:
     return max(ends, key=lambda e: e[0])
 
 
+def _moves(w: Array, step: float) -> Array:
+    """Vectors beside w: a step toward each member, a step away from each, and (of few) between two."""
+    corners = np.eye(len(w))
+    toward = (1 - step) * w + step * corners
+    away = np.maximum(w - step * corners, 0.0)
+    away = away[away.sum(axis=1) > 0]
+    found = [toward, away / away.sum(axis=1, keepdims=True)]
+    if len(w) <= FEW:
+        a, b = np.nonzero(1 - corners)
+        size = np.minimum(step, w[a])[:, None]
+        found.append(w + size * (corners[b] - corners[a]))
+    return np.concatenate(found)
+
+
 def _climb(task: Judged, table: Array, w: Array, value: float) -> tuple[float, Array]:
-    pairs = [(a, b) for a in range(len(w)) for b in range(len(w)) if a != b]
-    for step in STEPS if pairs else ():
+    for step in STEPS if len(w) > 1 else ():
         for _ in range(20):
-            moved = np.repeat(w[None, :], len(pairs), axis=0)
-            for i, (a, b) in enumerate(pairs):
-                size = min(step, w[a])
-                moved[i, a] -= size
-                moved[i, b] += size
+            moved = _moves(w, step)
             values = task.values(table, moved)
             i = int(np.argmax(values))
             if values[i] <= value + 1e-12:

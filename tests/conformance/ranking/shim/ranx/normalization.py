@@ -2,28 +2,14 @@
 
 import functools
 
-from conjoin.fusion.ranking import pool
+from conjoin.fusion.ranking import normalise, pool, to_dict
 from conjoin.fusion.ranking.norms import absent, normalised
-from ranx import Run, laid
-
-
-def tabulated(runs, norm):
-    outputs, queries = laid(runs)
-    found = pool(outputs)
-    values = normalised(found, norm)
-    table = found.table(values, absent(found, values, norm))
-    items = found.candidates.tolist()
-    cuts = list(zip(found.starts[:-1], found.starts[1:], strict=True))
-    for m, run in enumerate(runs):
-        kept = {}
-        for query, (a, b) in zip(queries, cuts, strict=True):
-            each = zip(items[a:b], table[a:b, m].tolist(), strict=True)
-            kept[query] = {item: v for item, v in each if v == v}
-        yield Run(kept, run.name)
+from ranx import Run, laid, name_of
 
 
 def one(norm, run):
-    return next(tabulated([run], norm))
+    outputs, queries = laid([run])
+    return Run(to_dict(normalise(outputs[name_of(0)], norm), queries), run.name)
 
 
 max_norm = functools.partial(one, "max")
@@ -39,7 +25,16 @@ def min_max_norm(run, invert=False):
 
 
 def borda_norm(runs):
-    return list(tabulated(runs, "borda"))
+    outputs, queries = laid(runs)
+    found = pool(outputs)
+    values = normalised(found, "borda")
+    table = found.table(values, absent(found, values, "borda"))
+    items, cuts = found.candidates.tolist(), zip(queries, found.starts[:-1], found.starts[1:], strict=True)
+    places = [(query, slice(a, b)) for query, a, b in cuts]
+    return [
+        Run({q: dict(zip(items[at], table[at, m].tolist(), strict=True)) for q, at in places}, run.name)
+        for m, run in enumerate(runs)
+    ]
 
 
 def norm_switch(name):
