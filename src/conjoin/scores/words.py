@@ -168,5 +168,6 @@ SCORES: dict[str, FieldScore] = {
 
 wer: words that white space parts, equal as they are, by the least edits. cer: characters, single spaces
 included. ser: the share of texts with an error. sclite_wer: as NIST's sclite counts: without case, an
-alignment with costs 4, 3 and 3 of substitutions, insertions and deletions, alternatives in the truth.
+alignment with costs 4, 3 and 3 of substitutions, insertions and deletions, alternatives in the truth, and
+words in parentheses that may be left out (-D, but such a word left out does not count as one of the truth).
 """
