@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from conjoin.checks import FITTED_LAWS, FUSER_LAWS, FittedCase, FuserCase, LawBroken
-from conjoin.errors import OutputsError
+from conjoin.contracts import Storable
+from conjoin.errors import BundleError, OutputsError
 from conjoin.fusion import series
 from conjoin.scores import default_score
 
@@ -60,3 +61,20 @@ def test_tables_agree():
     assert series.TRUSTED in series.FUSERS
     assert {*series.CANDIDATES, *series.QUANTILE_CANDIDATES} <= {*series.FUSERS, *series.FIT_FUSERS}
     assert all(n in series.__all__ for n in series.PARTS)
+
+
+@pytest.mark.parametrize("name", series.PARTS)
+def test_parts_are_storable_and_refuse_nonsense(name):
+    part = series.PARTS[name]
+    assert {"children", "pack", "unpack"} <= set(dir(part))
+    assert part.__name__ == name
+    with pytest.raises((BundleError, OutputsError)):
+        part.unpack({}, {}, {})
+    with pytest.raises((BundleError, OutputsError)):
+        part.unpack({"weights": np.full((2, 2), np.nan)}, {"members": ["a", "a"], "confidence": 7}, {})
+
+
+def test_a_fitted_record_is_storable():
+    outputs, truth = world(np.random.default_rng(1), 60)
+    for name in ("bates_granger", "boa", "emos"):
+        assert isinstance(series.FIT_FUSERS[name](outputs, truth), Storable)

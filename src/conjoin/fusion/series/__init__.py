@@ -1,10 +1,11 @@
 """Values, quantiles and time series: what the plain and fitted fusers of `conjoin.fusion` do not hold.
 
 Combining forecasts (`forecast`), distributions given by quantiles (`quantile`, `distributions`), quantile
-regression averaging (`averaging`), normal distributions (`gaussian`); time order (`rolling`), learning from
-each outcome (`online`); sums that add up (`hierarchy`); conformal intervals and sets around any fused output
-(`conformal`, `cross`, `adaptive`, `sets`). Mean, median, trimmed mean, inverse error, non-negative least
-squares and the pools at their optimum are in `conjoin.fusion`.
+regression averaging (`averaging`), normal distributions (`gaussian`), weights from features of series
+(`fforma`, `features`); time order (`rolling`), learning from each outcome (`online`); sums that add up
+(`hierarchy`); conformal intervals and sets around any output (`conformal`, `cross`, `adaptive`, `sets`).
+Mean, median, trimmed mean, inverse error, non-negative least squares and the pools at their optimum are in
+`conjoin.fusion`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from conjoin.fusion.series.distributions import (
     fit_quantile_averaging,
     fit_spread_adjusted_pool,
 )
+from conjoin.fusion.series.features import series_features
+from conjoin.fusion.series.fforma import Fforma, fit_fforma
 from conjoin.fusion.series.forecast import (
     fit_bates_granger,
     fit_constrained_least_squares,
@@ -80,6 +83,7 @@ FIT_FUSERS: dict[str, Callable[..., Any]] = {
     "spread_adjusted_pool": fit_spread_adjusted_pool,
     "quantile_regression_averaging": fit_quantile_regression_averaging,
     "emos": fit_emos,
+    "fforma": fit_fforma,
     "exponential_weights": fit_exponential_weights,
     "fixed_share": fit_fixed_share,
     "boa": fit_boa,
@@ -101,6 +105,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "recent_inverse_error": ("values", "quantiles"),
     "quantile_regression_averaging": ("values", "quantiles"),
     "emos": ("values",),
+    "fforma": ("values",),
     "exponential_weights": ("values", "quantiles"),
     "fixed_share": ("values", "quantiles"),
     "boa": ("values", "quantiles"),
@@ -114,6 +119,7 @@ PARTS: dict[str, type] = {
     "DistributionPool": DistributionPool,
     "QuantileRegression": QuantileRegression,
     "Emos": Emos,
+    "Fforma": Fforma,
     "Online": Online,
     "Conformal": Conformal,
     "CrossConformal": CrossConformal,
@@ -148,6 +154,7 @@ __all__ = [
     "CrossConformal",
     "DistributionPool",
     "Emos",
+    "Fforma",
     "Online",
     "QuantileRegression",
     "Reconciliation",
@@ -168,6 +175,7 @@ __all__ = [
     "fit_distribution_pool",
     "fit_emos",
     "fit_exponential_weights",
+    "fit_fforma",
     "fit_fixed_share",
     "fit_granger_ramanathan",
     "fit_lad",
@@ -186,6 +194,7 @@ __all__ = [
     "recency",
     "reconciliation",
     "rolling_origin",
+    "series_features",
     "spread_adjusted_pool",
     "summing_matrix",
     "winsorised_mean",
