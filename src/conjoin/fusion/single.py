@@ -11,7 +11,7 @@ import numpy as np
 
 from conjoin.errors import OutputsError, listed
 from conjoin.fusion.packing import members_of
-from conjoin.outputs import Labels, Output, Probabilities
+from conjoin.outputs import Labels, Output, Probabilities, Texts
 
 if TYPE_CHECKING:
     from conjoin.contracts import Batch, Storable
@@ -125,6 +125,8 @@ def silenced(output: Any, rows: Any) -> Any:
     lengths = np.diff(output.offsets)
     kept = np.repeat(~rows, lengths)
     changed: dict[str, Any] = {n: getattr(output, n)[kept] for n in output.ragged}
+    if isinstance(output, Texts):  # the words are those of the text
+        changed["texts"] = np.where(rows, "", output.texts)
     offsets = np.concatenate([[0], np.cumsum(np.where(rows, 0, lengths))])
     return replace(output, **changed, offsets=offsets, answered=output.answered & ~rows)
 

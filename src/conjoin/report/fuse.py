@@ -14,8 +14,8 @@ from conjoin.fusion.applied import check_options
 from conjoin.fusion.choose import choose
 from conjoin.fusion.kinds import FAMILIES, family
 from conjoin.fusion.single import as_fused
-from conjoin.outputs import Output, concat
-from conjoin.scores import DEFAULTS, FieldScore, Score, estimate, paired, score_of, scores_of
+from conjoin.outputs import Output, Texts, concat
+from conjoin.scores import FieldScore, Score, default_score, estimate, paired, score_of, scores_of
 
 if TYPE_CHECKING:
     from conjoin.formats import Found
@@ -65,8 +65,8 @@ def fuse(found: Found, how: How) -> tuple[Output, dict[str, Any]]:
     Raises InputError, OutputsError, TruthError.
     """
     first = next(iter(found.outputs.values()))
-    tables = operators(first.kind)
-    score = score_of(how.metric or DEFAULTS[first.kind], first.kind)
+    tables = operators(first)
+    score = score_of(how.metric, first.kind) if how.metric else default_score(first)
     if how.method not in tables.names:
         raise InputError(
             f"no method {how.method!r}{nearest(how.method, tables.names)}; "
@@ -83,12 +83,13 @@ def fuse(found: Found, how: How) -> tuple[Output, dict[str, Any]]:
     return _plain(found, how, tables, score)
 
 
-def operators(kind: str) -> _Tables:
-    """The operators for outputs of a kind."""
-    if kind in FAMILIES:
-        found = family(kind)
-        return _Tables(kind, found.FUSERS, found.FIT_FUSERS, found.TRUSTED)
-    return _Tables(kind, FUSERS, FIT_FUSERS, TRUSTED)
+def operators(output: Output) -> _Tables:
+    """The operators for outputs such as this one. Words with times are trusted to ROVER."""
+    if output.kind not in FAMILIES:
+        return _Tables(output.kind, FUSERS, FIT_FUSERS, TRUSTED)
+    found = family(output.kind)
+    spoken = isinstance(output, Texts) and output.offsets is not None
+    return _Tables(output.kind, found.FUSERS, found.FIT_FUSERS, "rover" if spoken else found.TRUSTED)
 
 
 def score_files(found: Found, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
