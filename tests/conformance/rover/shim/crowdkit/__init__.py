@@ -1,0 +1,1 @@
+"""crowd-kit's import name over conjoin: what its tests of ROVER need."""
