@@ -59,6 +59,7 @@ def test_probabilities_count_by_their_class() -> None:
         ({"tasks": [0, 3]}, "tasks must lie in 0 to 1"),
         ({"labels": [0.5, 1.0]}, "whole numbers"),
         ({"labels": [0]}, "2 tasks, 2 workers, 1 labels"),
+        ({"tasks": [], "workers": [], "labels": [], "rows": -1}, "must not be negative"),
         ({"members": ("a", "a")}, "must differ"),
         ({"names": np.array(["t"], dtype=object)}, "1 names for 2 tasks"),
     ],

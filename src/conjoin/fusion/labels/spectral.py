@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from conjoin.contracts import Batch
     from conjoin.fusion.stack import Weights
 
-MOST_WORKERS = 5000
+MOST_WORKERS = 2000
 """M-MSR holds M x M agreements."""
 
 
@@ -80,7 +80,7 @@ def m_msr(
     c_vw = (share of common tasks with equal answers) K / (K - 1) - 1 / (K - 1) is s_v s_w in expectation;
     s is found by filtered means in turn, a worker's weight is log(q (K - 1) / (1 - q)) for its chance q to be
     right. Weights may be negative: the answer is the softmax of the weighted votes. Holds M x M numbers.
-    It learns from all rows together. Raises OutputsError above 5,000 workers.
+    It learns from all rows together. Raises OutputsError above 2,000 workers.
 
     >>> from conjoin.outputs import Labels
     >>> said = {"ann": "yyn", "bob": "yyn", "eve": "nyn"}

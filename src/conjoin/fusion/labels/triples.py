@@ -42,6 +42,8 @@ class Triples:
 
     def __post_init__(self) -> None:
         members, classes = class_names(self.members, "workers"), class_names(self.classes, "labels")
+        if self.rows < 0:
+            raise OutputsError(f"triples: the number of tasks must not be negative, not {self.rows}")
         by_name = sorted(range(len(members)), key=members.__getitem__)
         place = np.empty(len(members), dtype=np.int64)
         place[by_name] = np.arange(len(members))
