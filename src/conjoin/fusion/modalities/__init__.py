@@ -1,0 +1,28 @@
+"""Modalities: members that see different things of a row (image, text, table) and give embeddings or answers.
+
+The outputs are embeddings, values, labels or probabilities by name, of several kinds side by side; truth and
+answer are classes or numbers. Any modality may be missing in any row, while fitting and later.
+"""
+
+from __future__ import annotations
+
+from conjoin.fusion.modalities.early import EarlyFusion, fit_early
+from conjoin.fusion.modalities.gated import GatedFusion, fit_gated
+from conjoin.fusion.modalities.late import LateFusion, fit_late
+
+FIT_FUSERS = {"late": fit_late, "early": fit_early, "gated": fit_gated}
+"""Functions (outputs, truth, *, weights, score, seed) that fit a fusion of modalities, by name."""
+
+PARTS: dict[str, type] = {"LateFusion": LateFusion, "EarlyFusion": EarlyFusion, "GatedFusion": GatedFusion}
+"""Storable records of this package, by the name under which a bundle keeps them."""
+
+__all__ = [
+    "FIT_FUSERS",
+    "PARTS",
+    "EarlyFusion",
+    "GatedFusion",
+    "LateFusion",
+    "fit_early",
+    "fit_gated",
+    "fit_late",
+]
