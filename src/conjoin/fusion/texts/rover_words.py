@@ -277,11 +277,11 @@ def _joined(
     net[:slots, 0] = np.arange(low[0], high[0])
     for k in range(1, len(low)):
         flat, cuts = np.empty(slots * k + 1, np.int64), np.empty(slots + 1, np.int64)
-        kernels.arcs_of(net, birth, k, numbers, timed, flat, cuts)
+        kernels.arcs_of(net, birth, k, numbers, bool(timed), flat, cuts)
         width = int(lengths[k]) + 1
         moves, best = np.empty((cuts[-1] + 1, width), np.uint8), np.zeros((slots + 1, width), np.uint16)
         rows = np.empty((4, width), np.float32)
-        kernels.cheapest(flat, cuts, numbers, starts, ends, int(low[k]), timed, moves, best, rows)
+        kernels.cheapest(flat, cuts, numbers, starts, ends, int(low[k]), bool(timed), moves, best, rows)
         slots = kernels.trace(net, birth, k, int(low[k]), moves, best, cuts)
     return net[:slots], birth[:slots]
 
