@@ -36,6 +36,10 @@ PARTS: dict[str, str] = {
     "selected": "conjoin.fusion.selected:Selected",
     "single": "conjoin.fusion.single:Single",
     "applied": "conjoin.fusion.applied:Applied",
+    "dynamic_selection": "conjoin.fusion.dynamic.record:DynamicSelection",
+    "late_fusion": "conjoin.fusion.modalities.late:LateFusion",
+    "early_fusion": "conjoin.fusion.modalities.early:EarlyFusion",
+    "gated_fusion": "conjoin.fusion.modalities.gated:GatedFusion",
     "temperature": "conjoin.fusion.calibrators:Temperature",
     "vector_scaling": "conjoin.fusion.calibrators:VectorScaling",
     "sigmoid": "conjoin.fusion.calibrators:Sigmoid",
@@ -51,6 +55,7 @@ MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
 FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
     *("network_fuser", "calibrated", "selected", "single", "applied"),
+    *("dynamic_selection", "late_fusion", "early_fusion", "gated_fusion"),
 )
 CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic")
 CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -60,6 +65,7 @@ CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
     "network_fuser": {"pool": FUSERS, "network": ("network",)},
     "calibrated": {"fuser": FUSERS, "before.": CALIBRATORS, "after": CALIBRATORS},
     "selected": {"fuser": FUSERS},
+    "early_fusion": {"late": ("late_fusion",)},
 }
 """Type name -> how names of its children begin -> the types that they may be of."""
 

@@ -56,7 +56,7 @@ def incomes() -> tuple[dict, Labels]:
 def test_real_modalities_together_and_apart(data, names: tuple[str, ...]) -> None:
     """All together beat the best alone; without one they are as good as the best of the rest.
 
-    By held-out log-loss, the latter within a standard error (and 0.002 for a head that got another temperature).
+    By held-out log-loss, the latter within a standard error (0.002 for a new temperature).
     """
     score = SCORES["log_loss"]
     outputs, labels = data()
