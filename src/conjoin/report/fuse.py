@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 FOLDS = 5
+OTHER_KIND = {"values": {"emos", "quantile_regression_averaging"}}
+"""Kind -> operators that answer quantiles, which a file of that kind does not hold."""
 TRUSTED = "mean"
 """What numbers and probabilities are fused by without truth: nothing surely beats it there."""
 
@@ -86,10 +88,21 @@ def fuse(found: Found, how: How) -> tuple[Output, dict[str, Any]]:
 def operators(output: Output) -> _Tables:
     """The operators for outputs such as this one. Words with times are trusted to ROVER."""
     if output.kind not in FAMILIES:
-        return _Tables(output.kind, FUSERS, FIT_FUSERS, TRUSTED)
+        return _numbers(output.kind)
     found = family(output.kind)
     spoken = isinstance(output, Texts) and output.offsets is not None
     return _Tables(output.kind, found.FUSERS, found.FIT_FUSERS, "rover" if spoken else found.TRUSTED)
+
+
+def _numbers(kind: str) -> _Tables:
+    """The operators for probabilities, values or quantiles, those for series too."""
+    from conjoin.fusion import series
+
+    fits = {n for n, kinds in series.KINDS.items() if kind in kinds} - OTHER_KIND.get(kind, set())
+    plain = FUSERS | {n: f for n, f in series.FUSERS.items() if n in fits}
+    return _Tables(
+        kind, plain, FIT_FUSERS | {n: f for n, f in series.FIT_FUSERS.items() if n in fits}, TRUSTED
+    )
 
 
 def score_files(found: Found, metrics: Sequence[str] | None = None) -> list[dict[str, Any]]:
