@@ -13,7 +13,7 @@ from conjoin.fusion.affine import present
 from conjoin.fusion.columns import ColumnWeights
 from conjoin.fusion.packing import ask, members_of
 from conjoin.fusion.problems import ValueProblem, finite_tensor, value_problem
-from conjoin.fusion.series.regression import quantile_regression
+from conjoin.fusion.series.regression import MOST, quantile_regression
 from conjoin.fusion.single import guarded
 from conjoin.fusion.threads import one_thread
 from conjoin.outputs import Quantiles
@@ -112,7 +112,7 @@ def fit_quantile_regression_averaging(
     """
     if not penalty >= 0:
         raise OutputsError(f"penalty must be at least 0, not {penalty}")
-    rows = value_problem(outputs, truth, weights).thinned()
+    rows = value_problem(outputs, truth, weights).thinned_to(MOST)
     if rows.stack.kind == "values" and rows.stack.width != 1:
         raise OutputsError(
             f"quantile regression averaging takes one value a row, not {rows.stack.width}; "

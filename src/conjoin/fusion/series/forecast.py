@@ -20,7 +20,7 @@ from conjoin.fusion.linear import fit_linear_pool
 from conjoin.fusion.problems import ValueProblem, finite_tensor, value_problem
 from conjoin.fusion.series.cells import cellwise, with_gaps
 from conjoin.fusion.series.covariance import shrunk_covariance
-from conjoin.fusion.series.regression import quantile_regression
+from conjoin.fusion.series.regression import MOST, quantile_regression
 from conjoin.fusion.simplex import least_squares_mixture
 from conjoin.fusion.single import guarded
 from conjoin.fusion.stack import Dense, Stack, Weights, named_weights, stack
@@ -222,7 +222,7 @@ def fit_lad(
     """
     from conjoin.scores import SCORES
 
-    rows = _problem(outputs, truth, weights, "lad")
+    rows = _problem(outputs, truth, weights, "lad").thinned_to(MOST)
     with one_thread():
         w, b = absolute_regression(rows, constant=constant)
     return guarded(affine_pool(rows, w, b), outputs, truth, score or SCORES["mae"], weights)

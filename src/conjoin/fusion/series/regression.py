@@ -7,6 +7,8 @@ import numpy as np
 from conjoin.errors import OutputsError
 from conjoin.outputs import Array
 
+MOST = 2_000_000
+"""Numbers that fits with these regressions look at; of more rows every second, third ... is taken."""
 _BACK = 0.9995
 """How far of the way to the boundary a step goes."""
 
