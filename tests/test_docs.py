@@ -61,3 +61,17 @@ def test_architecture_names_every_layer_and_every_room() -> None:
         if not p.name.startswith("_") and p.suffix in ("", ".py")
     }
     assert rooms == there
+
+
+def test_the_page_of_fusion_names_every_operator() -> None:
+    from conjoin.fusion import FIT_FUSERS, FUSERS, series
+    from conjoin.fusion.kinds import FAMILIES, family
+
+    text = (ROOT / "docs" / "fusion.md").read_text(encoding="utf-8")
+    tables = [(FUSERS, FIT_FUSERS), (series.FUSERS, series.FIT_FUSERS)]
+    tables += [(f.FUSERS, f.FIT_FUSERS) for f in map(family, FAMILIES)]
+    names = {name for plain, fits in tables for name in (*plain, *fits)}
+    assert not {name for name in names if f"`{name}`" not in text and f"*{name}*" not in text}
+    for kind in FAMILIES:
+        assert f"| {kind} |" in text
+        assert family(kind).TRUSTED in text
