@@ -93,6 +93,109 @@ def refine(ids: Array, codes: Array, base: int, keys: Array, found: Array, first
 
 
 @jit
+def staple_rounds(
+    decisions: Array,
+    shares: Array,
+    weights: Array,
+    prior: float,
+    truth: Array,
+    p: Array,
+    q: Array,
+    tolerance: float,
+    most: int,
+) -> int:
+    """EM of STAPLE; the rounds it took. Ends when no p and no q moves by more than the tolerance.
+
+    decisions (P, M) uint8 of 0 and 1, shares (P,) of the pixels, weights (M,): exponents of the members.
+    truth (P,): probability of the foreground, from where it begins to where it ends. p, q (M,): sensitivity
+    and specificity; NaN where there is no foreground or background. Works with logarithms, none below -690.
+    """
+    patterns, members = decisions.shape
+    said, unsaid = np.empty(members), np.empty(members)
+    for rounds in range(1, most + 1):
+        front, back = 0.0, 0.0
+        said[:], unsaid[:] = 0.0, 0.0
+        for r in range(patterns):
+            inside = truth[r] * shares[r]
+            outside = shares[r] - inside
+            front += inside
+            back += outside
+            for m in range(members):
+                if decisions[r, m]:
+                    said[m] += inside
+                else:
+                    unsaid[m] += outside
+        moved, level = 0.0, np.log(prior) - np.log(1.0 - prior)
+        for m in range(members):
+            new_p = min(said[m] / front, 1.0) if front > 0 else np.nan
+            new_q = min(unsaid[m] / back, 1.0) if back > 0 else np.nan
+            moved = max(moved, abs(new_p - p[m])) if front > 0 else moved
+            moved = max(moved, abs(new_q - q[m])) if back > 0 else moved
+            p[m], q[m] = new_p, new_q
+            sure_p = new_p if front > 0 else 1.0
+            sure_q = new_q if back > 0 else 1.0
+            miss = max(np.log(1.0 - sure_p), -690.0) - max(np.log(sure_q), -690.0)
+            hit = max(np.log(sure_p), -690.0) - max(np.log(1.0 - sure_q), -690.0)
+            said[m], unsaid[m] = weights[m] * hit, weights[m] * miss
+        for r in range(patterns):
+            odds = level
+            for m in range(members):
+                odds += said[m] if decisions[r, m] else unsaid[m]
+            truth[r] = 1.0 / (1.0 + np.exp(-odds))
+        if rounds > 1 and moved <= tolerance:
+            return rounds
+    return most
+
+
+@jit
+def confusion_rounds(
+    codes: Array,
+    shares: Array,
+    weights: Array,
+    log_prior: Array,
+    matrices: Array,
+    tolerance: float,
+    most: int,
+) -> int:
+    """EM of STAPLE for many labels; the rounds it took. Ends when no element moves by the tolerance.
+
+    codes (P, M) int64: labels from 0. matrices (M, L, L), said by true: from where it begins to where it
+    ends. A pattern in which no label is possible teaches nothing.
+    """
+    patterns, members = codes.shape
+    labels = len(log_prior)
+    now, logs, row = np.empty_like(matrices), np.empty_like(matrices), np.empty(labels)
+    for rounds in range(1, most + 1):
+        for m in range(members):
+            for said in range(labels):
+                for true in range(labels):
+                    logs[m, said, true] = weights[m] * np.log(matrices[m, said, true])
+                    now[m, said, true] = 0.0
+        for r in range(patterns):
+            row[:] = log_prior
+            for m in range(members):
+                row += logs[m, codes[r, m]]
+            top = row.max()
+            if top == -np.inf:
+                continue
+            row[:] = np.exp(row - top)
+            row *= shares[r] / row.sum()
+            for m in range(members):
+                now[m, codes[r, m]] += row
+        moved = 0.0
+        for m in range(members):
+            for true in range(labels):
+                total = now[m, :, true].sum()
+                for said in range(labels):
+                    new = now[m, said, true] / total if total > 0 else 0.0
+                    moved = max(moved, abs(new - matrices[m, said, true]))
+                    matrices[m, said, true] = new
+        if moved < tolerance:
+            return rounds
+    return most
+
+
+@jit
 def squared_distances(field: Array, step: float, place: Array, bound: Array, line: Array) -> None:
     """Lower envelope of parabolas along the last axis: field[r, x] = min_y field[r, y] + (step (x - y))^2.
 

@@ -13,6 +13,7 @@ from conjoin.fusion.masks.laid import labels_of, lay
 from conjoin.fusion.masks.patterns import label_patterns
 from conjoin.fusion.masks.votes import TIE, check_undecided, voted
 from conjoin.fusion.stack import Weights
+from conjoin.kernels.masks import confusion_rounds
 from conjoin.outputs import Array, Masks
 
 if TYPE_CHECKING:
@@ -95,15 +96,6 @@ class _Problem:
             total += self.weights[m] * logs[m][self.codes[:, m]]
         return total
 
-    def matrices(self, truth: Array) -> Array:
-        """(M, L, L): the mass of each (said, true), from truth (P, L)."""
-        mass = truth * self.shares[:, None]
-        out = np.zeros((self.codes.shape[1], self.labels, self.labels))
-        for m in range(len(out)):
-            for true in range(self.labels):
-                out[m, :, true] = np.bincount(self.codes[:, m], mass[:, true], minlength=self.labels)
-        return out
-
 
 def _prior(prior: Sequence[float] | None, known: Array, codes: Array, counts: Array) -> Array:
     if prior is None:
@@ -122,33 +114,20 @@ def _maximise(problem: _Problem, sure: Array, termination: float, most: int) -> 
 
     sure (P, L): 1 at the label that the vote decides.
     """
-    matrices = _scaled(problem.matrices(sure), 2)  # rows sum to 1 in the first round, as in ITK
-    for _ in range(most):
-        truth = _normal(problem.posterior(_log(matrices)))
-        now = _scaled(problem.matrices(truth), 1)
-        moved = float(abs(now - matrices).max(initial=0.0))
-        matrices = now
-        if moved < termination:
-            break
+    mass = sure * problem.shares[:, None]
+    matrices = np.zeros((problem.codes.shape[1], problem.labels, problem.labels))
+    for m in range(len(matrices)):
+        np.add.at(matrices[m], problem.codes[:, m], mass)
+    total = matrices.sum(axis=2, keepdims=True)  # rows sum to 1 in the first round, as in ITK
+    np.divide(matrices, total, out=matrices, where=total > 0)
+    p = problem
+    confusion_rounds(p.codes, p.shares, p.weights, p.log_prior, matrices, float(termination), int(most))
     return problem.posterior(_log(matrices))
-
-
-def _scaled(matrices: Array, axis: int) -> Array:
-    total = matrices.sum(axis=axis, keepdims=True)
-    return cast(Array, np.divide(matrices, total, out=np.zeros_like(matrices), where=total > 0))
 
 
 def _log(x: Array) -> Array:
     with np.errstate(divide="ignore"):
         return cast(Array, np.log(x))
-
-
-def _normal(logs: Array) -> Array:
-    """Probabilities; a row in which nothing is possible is all 0."""
-    top = logs.max(axis=1, keepdims=True)
-    raised = np.exp(logs - np.where(np.isfinite(top), top, 0.0))
-    total = raised.sum(axis=1, keepdims=True)
-    return cast(Array, np.divide(raised, total, out=np.zeros_like(raised), where=total > 0))
 
 
 def _decided(logs: Array, known: Array, undecided: int | None, vote: Array) -> Array:

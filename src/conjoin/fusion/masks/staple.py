@@ -12,6 +12,7 @@ from conjoin.errors import OutputsError
 from conjoin.fusion.masks.laid import Laid, labels_of, lay
 from conjoin.fusion.masks.patterns import binary_patterns
 from conjoin.fusion.stack import Weights
+from conjoin.kernels.masks import staple_rounds
 from conjoin.outputs import Array, Masks
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 CONVERGED = 1e-7
 """EM ends when no sensitivity and no specificity moves by more than this."""
 MOST_ITERATIONS = 10_000
-LEAST = -690.0
-"""The logarithm of 0, as far as sums of a few thousand of them are concerned."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,42 +126,14 @@ class _Found:
 
 def _maximise(labels: Array, counts: Array, weights: Array, confidence: float, most: int) -> _Found:
     """EM. labels (P, M) of 0 and 1, counts (P,), weights (M,)."""
-    D, shares = labels.astype(np.float64), counts / max(counts.sum(), 1)
-    truth = D @ (weights / weights.sum())
+    shares = counts / max(counts.sum(), 1)
+    truth = labels @ (weights / weights.sum())
     prior = float(truth @ shares) * confidence
-    p = q = np.full(D.shape[1], -10.0)
-    for iteration in range(1, most + 1):
-        before = p, q
-        inside = truth * shares
-        p = _share(inside @ D, inside.sum())
-        outside = shares - inside
-        q = _share(outside @ (1.0 - D), outside.sum())
-        truth = _posterior(D, p, q, weights, prior)
-        moved = max(np.nanmax(abs(p - before[0]), initial=0.0), np.nanmax(abs(q - before[1]), initial=0.0))
-        if iteration > 1 and moved <= CONVERGED:
-            break
-    return _Found(truth, p, q, prior, iteration)
-
-
-def _share(part: Array, whole: float) -> Array:
-    if not whole > 0:
-        return np.full(len(part), np.nan)
-    return np.clip(part / whole, 0.0, 1.0)
-
-
-def _posterior(D: Array, p: Array, q: Array, weights: Array, prior: float) -> Array:
-    """W of each pattern, by logarithms, so that hundreds of members do not underflow."""
-    if not 0 < prior < 1:
-        return np.full(len(D), float(prior >= 1))
-    sides = []
-    for yes, no, share in ((p, 1.0 - p, prior), (1.0 - q, q, 1.0 - prior)):
-        yes, no = weights * _log(np.nan_to_num(yes, nan=1.0)), weights * _log(np.nan_to_num(no, nan=1.0))
-        sides.append(D @ (yes - no) + no.sum() + np.log(share))
-    with np.errstate(over="ignore"):
-        found: Array = 1.0 / (1.0 + np.exp(sides[1] - sides[0]))
-    return found
-
-
-def _log(x: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        return np.maximum(np.log(x), LEAST)
+    if not 0 < prior < 1:  # nobody marks a pixel, or all mark all
+        sure, unknown = np.ones(labels.shape[1]), np.full(labels.shape[1], np.nan)
+        p, q = (sure, unknown) if prior >= 1 else (unknown, sure)
+        return _Found(np.full(len(labels), float(prior >= 1)), p, q, prior, 1)
+    p, q = np.full(labels.shape[1], -10.0), np.full(labels.shape[1], -10.0)
+    decisions = np.ascontiguousarray(labels.astype(np.uint8))
+    rounds = staple_rounds(decisions, shares, weights, prior, truth, p, q, CONVERGED, int(most))
+    return _Found(truth, p, q, prior, rounds)
