@@ -91,8 +91,8 @@ def _mixed(x: float, i: int, values: Array, mass: Array, levels: Array) -> Any:
 def mixture_quantiles(values: Array, mass: Array, levels: Array, wanted: Array, out: Array) -> None:
     """Quantiles of mixtures, row by row, at the levels wanted.
 
-    values (M, n, Q) rising in Q, mass (M, n) summing to 1 or to 0 in each row, levels (Q,), wanted (P,),
-    out (n, P): the least x with sum_m mass F_m(x) >= wanted; NaN in rows without mass.
+    values (M, n, Q) rising in Q, mass (M, n) summing to 1 or to 0 in each row, levels (Q,), wanted (P,)
+    rising, out (n, P): the least x with sum_m mass F_m(x) >= wanted; NaN in rows without mass.
     """
     for i in range(len(out)):
         for k in range(len(wanted)):
@@ -104,7 +104,8 @@ def mixture_quantiles(values: Array, mass: Array, levels: Array, wanted: Array, 
             if low > high:
                 out[i, k] = np.nan
                 continue
-            out[i, k] = _crossing(tau, low, high, i, values, mass, levels)
+            x = _crossing(tau, low, high, i, values, mass, levels)
+            out[i, k] = max(x, out[i, k - 1]) if k else x
 
 
 @jit
@@ -115,12 +116,12 @@ def _crossing(tau: float, low: float, high: float, i: int, values: Array, mass: 
     p, slope = _mixed(low, i, values, mass, levels)
     if p >= tau:
         return low
-    x = low
+    x, least = low, 1e-16 * max(abs(low), abs(high))
     for _ in range(200):
         new = x + (tau - p) / slope if slope > 0 else np.nan
         if not (low < new < high):
             new = low + (high - low) / 2
-        if new <= low or new >= high or new == x:
+        if new <= low or new >= high or high - low <= least:
             break
         x = new
         p, slope = _mixed(x, i, values, mass, levels)

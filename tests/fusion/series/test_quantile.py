@@ -4,7 +4,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conjoin.errors import BundleError, OutputsError, TruthError
@@ -73,6 +73,7 @@ def test_the_pool_of_normals_is_the_mixture():
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 6))
+@example(271186, 3, 2)
 def test_the_pool_inverts_its_distribution_function(seed, members, width):
     rng = np.random.default_rng(seed)
     levels = tuple(np.sort(rng.choice(np.arange(1, 50), width, replace=False)) / 50)
