@@ -241,4 +241,4 @@ def room_of(bounds: Array, texts: Array, rows: Array) -> tuple[Array, Array, Arr
     words = int((counts * (totals // 128 + 1)).max(initial=1))
     words = max(min(words, BITS >> 6), int(counts.max(initial=1)))
     work = np.zeros((6, most + 2), np.int32)
-    return work, np.zeros((2, 1 << table_bits(most)), np.int64), np.empty(words, np.uint64)
+    return work, np.zeros((2, 1 << max(4, (2 * most - 1).bit_length())), np.int64), np.empty(words, np.uint64)

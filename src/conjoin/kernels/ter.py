@@ -2,7 +2,8 @@
 
 As sacrebleu counts them: edit distances only near the diagonal (25 words around it), shifts of at most 10
 words over at most 50, at most 1,000 shifts tried for a pair. A tried shift is worked out from the first word
-that it moves to where its row of the table runs parallel to that before the shift.
+that it moves to where its row of the table runs parallel to that before the shift. Row i of a table holds the
+columns bands[0, i] .. bands[1, i] - 1 only, so that room and time for long texts are linear.
 """
 
 from __future__ import annotations
@@ -24,47 +25,31 @@ SAME, CHANGED, MORE, LESS = range(4)
 
 
 @jit
-def band(
-    i: int,
-    n_hyp: int,
-    n_ref: int,
-    half: int,
-) -> Any:
-    """First and last + 1 column that row i of the table of distances holds."""
-    if i == 0:
-        return 0, min(n_ref + 1, n_ref // n_hyp + half + 1)
-    middle = np.int64(np.floor(i * (n_ref / n_hyp)))
-    last = n_ref + 1 if i == n_hyp else min(n_ref + 1, middle + half)
-    return max(0, middle - half), last
-
-
-@jit
-def half_width(
-    n_hyp: int,
-    n_ref: int,
-) -> Any:
-    """How far from the diagonal distances are looked at."""
+def set_bands(n_hyp: int, n_ref: int, bands: Array) -> Any:
+    """The columns that each row of the table holds; returns the width of the widest."""
     ratio = n_ref / n_hyp
-    return np.int64(np.ceil(ratio / 2 + BEAM)) if ratio / 2 > BEAM else np.int64(BEAM)
+    half = np.int64(np.ceil(ratio / 2 + BEAM)) if ratio / 2 > BEAM else np.int64(BEAM)
+    widest = 0
+    for i in range(n_hyp + 1):
+        middle = np.int64(np.floor(i * ratio))
+        bands[0, i] = max(0, middle - half)
+        bands[1, i] = min(n_ref + 1, middle + half)
+        if i == 0:
+            bands[1, i] = min(n_ref + 1, n_ref // n_hyp + half + 1)
+        if i == n_hyp:
+            bands[1, i] = n_ref + 1
+        widest = max(widest, bands[1, i] - bands[0, i])
+    return widest
 
 
 @jit
 def fill_row(
-    word: int,
-    ref: Array,
-    r0: int,
-    above: Array,
-    a0: int,
-    a1: int,
-    here: Array,
-    h0: int,
-    h1: int,
-    step: Array,
-    keep: bool,
+    i: int, word: int, ref: Array, r0: int, bands: Array, above: Array, here: Array, step: Array
 ) -> None:
-    """Row `here`, columns h0 .. h1 - 1, from the row above it, columns a0 .. a1 - 1. `step` where keep."""
+    """Row i of the table of distances from the row above it, and the steps that lead there."""
+    a0, a1, h0 = bands[0, i - 1], bands[1, i - 1], bands[0, i]
     left = _FAR
-    for j in range(h0, h1):
+    for j in range(h0, bands[1, i]):
         over = above[j - a0] if a0 <= j < a1 else _FAR
         if j == 0:
             best, how = over + 1, LESS
@@ -77,101 +62,64 @@ def fill_row(
             if left + 1 < best:
                 best, how = left + 1, MORE
         here[j - h0] = left = best
-        if keep:
-            step[j - h0] = how
+        step[j - h0] = how
 
 
 @jit
-def fill_table(
-    hyp: Array,
-    n_hyp: int,
-    ref: Array,
-    r0: int,
-    n_ref: int,
-    half: int,
-    table: Array,
-    steps: Array,
-) -> Any:
-    """Distances and steps of all beginnings; returns the distance of the whole."""
-    a0, a1 = band(0, n_hyp, n_ref, half)
-    for j in range(a1):
-        table[0, j] = j
-    for i in range(1, n_hyp + 1):
-        h0, h1 = band(i, n_hyp, n_ref, half)
-        fill_row(hyp[i - 1], ref, r0, table[i - 1], a0, a1, table[i], h0, h1, steps[i], True)
-        a0, a1 = h0, h1
-    return table[n_hyp, n_ref - a0]
+def align(n_hyp: int, n_ref: int, bands: Array, steps: Array, aligned: Array, wrong: Array) -> None:
+    """Follow the steps back: the word of the hypothesis at each of the reference, and which are wrong.
 
-
-@jit
-def align(
-    n_hyp: int,
-    n_ref: int,
-    half: int,
-    steps: Array,
-    aligned: Array,
-    hyp_wrong: Array,
-    ref_wrong: Array,
-) -> None:
-    """Follow the steps back: the word of the hypothesis at each of the reference, and which are wrong."""
-    i, j = n_hyp, n_ref
+    wrong (2, longest): of the hypothesis, of the reference.
+    """
+    for k in range(n_hyp):
+        wrong[0, k] = 0
     for k in range(n_ref):
-        aligned[k] = -1
+        wrong[1, k] = 0
+    i, j = n_hyp, n_ref
     while i > 0 or j > 0:
         how = MORE
-        if i > 0:
-            h0, _ = band(i, n_hyp, n_ref, half)
-            how = steps[i, j - h0]
         if j == 0:
             how = LESS
+        elif i > 0:
+            how = steps[i, j - bands[0, i]]
         if how == LESS:
             i -= 1
-            hyp_wrong[i] = 1
+            wrong[0, i] = 1
         elif how == MORE:
             j -= 1
-            ref_wrong[j] = 1
+            wrong[1, j] = 1
             aligned[j] = i - 1
         else:
             i -= 1
             j -= 1
-            hyp_wrong[i] = ref_wrong[j] = how
+            wrong[0, i] = wrong[1, j] = how
             aligned[j] = i
 
 
 @jit
-def moved(
-    hyp: Array,
-    n_hyp: int,
-    start: int,
-    length: int,
-    target: int,
-    out: Array,
-) -> Any:
-    """Words with hyp[start : start + length] shifted to the target."""
-    if target > start + length:
-        first, second, end = start + length, target, target
-    elif target < start:
-        first, second, end = -1, -1, start + length
-    else:
-        first, second, end = start + length, min(length + target, n_hyp), min(length + target, n_hyp)
-    at = min(start, target)
-    for i in range(at):
-        out[i] = hyp[i]
-    if first >= 0:
-        at = start
-        for i in range(first, second):
+def moved(hyp: Array, n_hyp: int, start: int, length: int, target: int, out: Array) -> Any:
+    """Words with hyp[start : start + length] shifted to the target; returns first and last + 1 that differ."""
+    low, high = min(start, target), start + length
+    if target >= start:
+        high = target if target > start + length else min(length + target, n_hyp)
+    at = 0
+    for i in range(low):
+        out[at] = hyp[i]
+        at += 1
+    if target >= start:
+        for i in range(start + length, high):
             out[at] = hyp[i]
             at += 1
     for i in range(start, start + length):
         out[at] = hyp[i]
         at += 1
-    if first < 0:
+    if target < start:
         for i in range(target, start):
             out[at] = hyp[i]
             at += 1
-    for i in range(end, n_hyp):
+    for i in range(high, n_hyp):
         out[i] = hyp[i]
-    return min(start, target), end
+    return low, high
 
 
 @jit
@@ -183,30 +131,26 @@ def shifted_distance(
     ref: Array,
     r0: int,
     n_ref: int,
-    half: int,
+    bands: Array,
     table: Array,
     rows: Array,
-    base: int,
 ) -> Any:
-    """The distance of words that differ from those of the table only in low .. high - 1."""
-    a0, a1 = band(low, n_hyp, n_ref, half)
+    """How much less the distance of words is that differ from those of the table in low .. high - 1 only."""
     above = table[low]
     for i in range(low + 1, n_hyp + 1):
-        h0, h1 = band(i, n_hyp, n_ref, half)
         here = rows[i & 1]
-        fill_row(words[i - 1], ref, r0, above, a0, a1, here, h0, h1, rows[0], False)
+        fill_row(i, words[i - 1], ref, r0, bands, above, here, rows[2])
         if i >= high:
-            gap = here[0] - table[i, 0]
+            gap = table[i, 0] - here[0]
             parallel = True
-            for j in range(1, h1 - h0):
-                if here[j] - table[i, j] != gap:
+            for j in range(1, bands[1, i] - bands[0, i]):
+                if table[i, j] - here[j] != gap:
                     parallel = False
                     break
             if parallel:
-                return base + gap
+                return gap
         above = here
-        a0, a1 = h0, h1
-    return above[n_ref - a0]
+    return table[n_hyp, n_ref - bands[0, n_hyp]] - above[n_ref - bands[0, n_hyp]]
 
 
 @jit
@@ -216,13 +160,11 @@ def best_shift(
     ref: Array,
     r0: int,
     n_ref: int,
-    half: int,
+    bands: Array,
     table: Array,
     rows: Array,
-    base: int,
     aligned: Array,
-    hyp_wrong: Array,
-    ref_wrong: Array,
+    wrong: Array,
     tried: int,
     words: Array,
 ) -> Any:
@@ -240,8 +182,8 @@ def best_shift(
                 and at + length < n_ref
                 and hyp[start + length] == ref[r0 + at + length]
             ):
-                wrong_h += hyp_wrong[start + length]
-                wrong_r += ref_wrong[at + length]
+                wrong_h += wrong[0, start + length]
+                wrong_r += wrong[1, at + length]
                 length += 1
                 if wrong_h == 0 or wrong_r == 0 or start <= aligned[at] < start + length:
                     continue
@@ -252,16 +194,14 @@ def best_shift(
                         continue
                     before = target
                     low, high = moved(hyp, n_hyp, start, length, target, words)
-                    gain = base - shifted_distance(
-                        words, low, high, n_hyp, ref, r0, n_ref, half, table, rows, base
-                    )
+                    gain = shifted_distance(words, low, high, n_hyp, ref, r0, n_ref, bands, table, rows)
                     tried += 1
-                    better = gain > saved
-                    if gain == saved:
+                    better = size == 0 or gain > saved
+                    if size and gain == saved:
                         better = length > size
                         if length == size:
                             better = start < from_ or (start == from_ and target < to)
-                    if size == 0 or better:
+                    if better:
                         saved, from_, size, to = gain, start, length, target
                 if tried >= MOST_TRIED:
                     return saved, from_, size, to, tried
@@ -270,56 +210,46 @@ def best_shift(
 
 @jit
 def translation_edits(
-    hyp: Array,
     n_hyp: int,
     ref: Array,
     r0: int,
     n_ref: int,
+    bands: Array,
     table: Array,
     steps: Array,
     rows: Array,
     aligned: Array,
-    hyp_wrong: Array,
-    ref_wrong: Array,
-    words: Array,
+    wrong: Array,
+    texts: Array,
 ) -> Any:
-    """Edits and shifts that make the hypothesis the reference. hyp is written over."""
-    if n_ref == 0 or n_hyp == 0:
-        return n_hyp + n_ref
-    half = half_width(n_hyp, n_ref)
+    """Edits and shifts that make the hypothesis texts[0, :n_hyp] the reference. texts is written over."""
     shifts = tried = 0
+    for j in range(bands[1, 0]):
+        table[0, j] = j
     while True:
-        base = fill_table(hyp, n_hyp, ref, r0, n_ref, half, table, steps)
-        for i in range(n_hyp):
-            hyp_wrong[i] = 0
-        for j in range(n_ref):
-            ref_wrong[j] = 0
-        align(n_hyp, n_ref, half, steps, aligned, hyp_wrong, ref_wrong)
+        for i in range(1, n_hyp + 1):
+            fill_row(i, texts[0, i - 1], ref, r0, bands, table[i - 1], table[i], steps[i])
+        align(n_hyp, n_ref, bands, steps, aligned, wrong)
         saved, start, length, target, tried = best_shift(
-            hyp, n_hyp, ref, r0, n_ref, half, table, rows, base, aligned, hyp_wrong, ref_wrong, tried, words
+            texts[0], n_hyp, ref, r0, n_ref, bands, table, rows, aligned, wrong, tried, texts[1]
         )
         if tried >= MOST_TRIED or saved <= 0 or length == 0:
-            return shifts + base
+            return shifts + table[n_hyp, n_ref - bands[0, n_hyp]]
         shifts += 1
-        moved(hyp, n_hyp, start, length, target, words)
+        moved(texts[0], n_hyp, start, length, target, texts[1])
         for i in range(n_hyp):
-            hyp[i] = words[i]
+            texts[0, i] = texts[1, i]
 
 
 @jit
-def ter_pairs(seq: Array, bounds: Array, texts: Array, rows: Array, starts: Array, out: Array) -> None:
-    """Edits of each pair [hypothesis, reference] of each row: (D, D) from starts[r] on in out (flat)."""
-    longest = 1
-    for t in texts:
-        longest = max(longest, bounds[t + 1] - bounds[t])
-    hyp = np.zeros(longest, np.int64)
-    words = np.zeros(longest, np.int64)
-    aligned = np.zeros(longest, np.int64)
-    hyp_wrong = np.zeros(longest, np.int64)
-    ref_wrong = np.zeros(longest, np.int64)
-    table = np.zeros(1, np.int64)
-    steps = np.zeros(1, np.int64)
-    row = np.zeros((2, longest + 1), np.int64)
+def ter_pairs(
+    seq: Array, bounds: Array, texts: Array, rows: Array, starts: Array, room: Array, out: Array
+) -> None:
+    """Edits of each pair [hypothesis, reference] of each row: (D, D) from starts[r] on in out (flat).
+
+    room (10, longest + 1) int64.
+    """
+    table = np.zeros((2, 1), np.int64)
     for r in range(len(rows) - 1):
         count = rows[r + 1] - rows[r]
         for h in range(count):
@@ -328,27 +258,26 @@ def ter_pairs(seq: Array, bounds: Array, texts: Array, rows: Array, starts: Arra
             for t in range(count):
                 b = bounds[texts[rows[r] + t]]
                 n_ref = bounds[texts[rows[r] + t] + 1] - b
-                if h == t:
+                at = starts[r] + h * count + t
+                if h == t or n_hyp == 0 or n_ref == 0:
+                    out[at] = 0 if h == t else n_hyp + n_ref
                     continue
                 for i in range(n_hyp):
-                    hyp[i] = seq[a + i]
-                tall, wide = n_hyp + 1, 1
-                if n_hyp and n_ref:
-                    wide = min(n_ref + 1, n_ref // n_hyp + 2 * half_width(n_hyp, n_ref) + 2)
-                if len(table) < tall * wide:
-                    table = np.zeros(tall * wide, np.int64)
-                    steps = np.zeros(tall * wide, np.int64)
-                out[starts[r] + h * count + t] = translation_edits(
-                    hyp,
+                    room[0, i] = seq[a + i]
+                wide = set_bands(n_hyp, n_ref, room[2:4])
+                cells = (n_hyp + 1) * wide
+                if table.shape[1] < cells:
+                    table = np.zeros((2, cells), np.int64)
+                out[at] = translation_edits(
                     n_hyp,
                     seq,
                     b,
                     n_ref,
-                    table[: tall * wide].reshape((tall, wide)),
-                    steps[: tall * wide].reshape((tall, wide)),
-                    row,
-                    aligned,
-                    hyp_wrong,
-                    ref_wrong,
-                    words,
+                    room[2:4],
+                    table[0, :cells].reshape((n_hyp + 1, wide)),
+                    table[1, :cells].reshape((n_hyp + 1, wide)),
+                    room[4:7],
+                    room[7],
+                    room[8:10],
+                    room[0:2],
                 )

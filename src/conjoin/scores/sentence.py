@@ -158,8 +158,9 @@ def translation_edits(group: Group) -> tuple[Array, Array]:
     """Edits and shifts that make the hypothesis the reference, as TER counts them; and reference words."""
     sequences = numbered(WORDS["lower"](group.texts))
     edited = np.zeros(int(group.starts[-1]))
-    ter.ter_pairs(sequences.seq, sequences.bounds, group.members, group.rows, group.starts, edited)
     lengths = sequences.lengths[group.members].astype(np.float64)
+    room = np.zeros((10, int(lengths.max(initial=0)) + 1), np.int64)
+    ter.ter_pairs(sequences.seq, sequences.bounds, group.members, group.rows, group.starts, room, edited)
     return edited, pair_lengths(group, lengths)[1]
 
 
