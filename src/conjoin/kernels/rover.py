@@ -230,14 +230,3 @@ def tallies(
             out[0, c] += shares[column]
             out[1, c] += shares[column] * confidence
             out[2, c] = max(out[2, c], confidence)
-
-
-@jit
-def winners(scores: Array, cuts: Array, out: Array) -> None:
-    """The first candidate of each slot with the highest score: its index among all candidates."""
-    for s in range(len(out)):
-        best = cuts[s]
-        for c in range(cuts[s] + 1, cuts[s + 1]):
-            if scores[c] > scores[best]:
-                best = c
-        out[s] = best

@@ -87,9 +87,11 @@ class WordNetwork:
 
     def winners(self, scores: Array) -> Array:
         """(S,) the candidate with the highest score in each slot, the first of equal ones."""
-        out = np.empty(len(self.net), np.int64)
-        kernels.winners(scores, self.cuts, out)
-        return out
+        if not len(scores):
+            return np.zeros(0, np.int64)
+        top = np.repeat(np.maximum.reduceat(scores, self.cuts[:-1]), np.diff(self.cuts))
+        best = np.flatnonzero(scores == top)
+        return np.asarray(best[np.searchsorted(best, self.cuts[:-1])])
 
     def mean_of(self, values: Array, chosen: Array) -> Array:
         """(S,) the weighted mean of words' numbers over the systems that say the chosen candidate of a slot.
