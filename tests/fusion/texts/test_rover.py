@@ -11,6 +11,7 @@ from conjoin.checks import FUSER_LAWS, FuserCase
 from conjoin.errors import OutputsError
 from conjoin.formats.ctm import FORMAT, Found, Place
 from conjoin.fusion.texts.rover import METHODS, rover
+from conjoin.fusion.texts.rover_tags import putative_tags
 from conjoin.outputs import Texts, Values
 
 SYSTEMS = {
@@ -82,6 +83,21 @@ def test_all_words_of_the_network(tmp_path):
         "talk a * * <ALT_END>",
     ]
     assert len(lines) == 41
+
+
+def test_putative_tags():
+    outputs = {name: heard(told) for name, told in SYSTEMS.items()}
+    lines = putative_tags(outputs, [("talk", "a")], order=list(SYSTEMS), null_confidence=0.5)
+    assert lines[:6] == [
+        '<input names="one two zwo">',
+        "<putative_tag file=talk chan=a >",
+        '   <attrib tag="the" t1="0.100000" t2="0.330000" conf="0.510000" tag1="two">',
+        '   <attrib tag="@" t1="0.000000" t2="0.000000" conf="0.500000" tag1="">',
+        '   <attrib tag="the" t1="0.100000" t2="0.340000" conf="0.150000" tag1="zwo">',
+        "</putative_tag >",
+    ]
+    with pytest.raises(OutputsError, match="1 texts need as many places, not 2"):
+        putative_tags(outputs, [("talk", "a")] * 2)
 
 
 def test_scores_by_hand():

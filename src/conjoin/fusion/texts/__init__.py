@@ -15,6 +15,7 @@ from conjoin.fusion.texts.risk import expected_utilities, minimum_bayes_risk
 from conjoin.fusion.texts.risk_fit import fit_minimum_bayes_risk
 from conjoin.fusion.texts.rover import rover
 from conjoin.fusion.texts.rover_fit import fit_rover
+from conjoin.fusion.texts.rover_tags import putative_tags
 from conjoin.fusion.texts.sampled import probabilistic_minimum_bayes_risk, pruning_minimum_bayes_risk
 
 FUSERS: dict[str, Callable[..., Any]] = {
@@ -76,6 +77,7 @@ __all__ = [
     "nbest",
     "probabilistic_minimum_bayes_risk",
     "pruning_minimum_bayes_risk",
+    "putative_tags",
     "rerank",
     "rover",
     "system_of",
