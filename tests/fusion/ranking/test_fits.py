@@ -9,8 +9,19 @@ import pytest
 from conjoin.errors import BundleError, OutputsError, TruthError
 from conjoin.formats import format_of
 from conjoin.fusion.applied import Applied
-from conjoin.fusion.ranking import FIT_FUSERS, FUSERS, Positions, fit_rrf, fit_weights, from_dict, from_dicts
+from conjoin.fusion.ranking import (
+    FIT_FUSERS,
+    FUSERS,
+    PlattSum,
+    Positions,
+    fit_platt,
+    fit_rrf,
+    fit_weights,
+    from_dict,
+    from_dicts,
+)
 from conjoin.fusion.ranking.judged import judged
+from conjoin.fusion.ranking.platt import logistic
 from conjoin.fusion.ranking.positions import (
     by_position,
     in_doubling_parts,
@@ -207,3 +218,55 @@ def test_real_runs_held_out(folder, score, method):
         fuser = FIT_FUSERS[method](fitted, truth, score=told)
         gains.append(told.value(fuser(held), answers) - told.value(single(held), answers))
     assert np.mean(gains) > (0.01 if folder.startswith("kg") else -0.005)
+
+
+def relations():
+    """Two systems, each good at one of two relations, with scores that are comparable over queries."""
+    rng = np.random.default_rng(5)
+    relation = np.array(["born in", "είναι"], dtype=object)[rng.integers(0, 2, 120)]
+    runs = {"first": {}, "second": {}}
+    truth = {}
+    for r, name in enumerate(relation):
+        gain = np.zeros(20)
+        gain[rng.integers(20)] = 1
+        for m, run in enumerate(runs):
+            skill = 3.0 if (name == "born in") == (m == 0) else 0.0
+            runs[run][r] = dict(enumerate((skill * gain + rng.normal(size=20) + 10 * m).tolist()))
+        truth[r] = {int(gain.argmax()): 1.0}
+    return from_dicts(runs), from_dict(truth), {"relation": relation}
+
+
+def test_platt_scaling_by_relation():
+    outputs, truth, batch = relations()
+    told = score_of("mrr", "ranking")
+    plain = fit_platt(outputs, truth, score=told)
+    by_group = fit_platt(outputs, truth, score=told, batch=batch, column="relation")
+    assert isinstance(by_group, PlattSum)
+    assert told.value(by_group(outputs, batch=batch), truth) > told.value(plain(outputs), truth) + 0.02
+    unknown = {"relation": np.array(["other"] * 120, dtype=object)}
+    np.testing.assert_array_equal(by_group(outputs, batch=unknown).ids, by_group(outputs).ids)
+    again = PlattSum.unpack(*by_group.pack(), {})
+    np.testing.assert_array_equal(again(outputs, batch=batch).scores, by_group(outputs, batch=batch).scores)
+    with pytest.raises(OutputsError, match="no column 'relation'"):
+        by_group(outputs, batch={"relations": batch["relation"]})
+    with pytest.raises(OutputsError, match="2 rows"):
+        by_group(outputs, batch={"relation": batch["relation"][:2]})
+    with pytest.raises(OutputsError, match="need a batch"):
+        fit_platt(outputs, truth, column="relation")
+    arrays, meta = by_group.pack()
+    for bad in ({"lines": arrays["lines"][:, :1]}, {"lines": -arrays["lines"]}):
+        with pytest.raises(BundleError):
+            PlattSum.unpack(bad, meta, {})
+
+
+def test_the_line_of_platt_is_the_likeliest():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=4000)
+    y = (rng.random(4000) < 1 / (1 + np.exp(-(2 * x - 1)))).astype(float)
+    line = logistic(x, y, np.ones(4000), np.zeros(2), 0.0)
+    p = 1 / (1 + np.exp(-(line[0] * x + line[1])))
+    assert line == pytest.approx([2, -1], abs=0.2)
+    assert abs((p - y).sum()) < 1e-3
+    assert abs(((p - y) * x).sum()) < 1e-3
+    held = logistic(x[:3], y[:3], np.ones(3), np.array([2.0, -1.0]), 1e6)
+    assert held == pytest.approx([2, -1], abs=1e-3)

@@ -48,7 +48,7 @@ _OWN = {"one member is that member": "the order is that member's, the scores are
 _PLAIN = ("rrf", "weighted_sum", "comb_sum", "comb_mnz", "comb_gmnz", "comb_anz", "comb_max", "comb_min",
           "comb_med", "wmnz", "mixed", "isr", "log_isr", "logn_isr", "rbc", "borda", "condorcet")  # fmt: skip
 _FITTED = ("weighted_sum", "comb_sum", "comb_gmnz", "rrf", "rbc", "isr", "logn_isr", "borda", "probfuse",
-           "segfuse", "slidefuse", "posfuse", "mapfuse")  # fmt: skip
+           "segfuse", "slidefuse", "posfuse", "mapfuse", "platt")  # fmt: skip
 
 EXCEPT: dict[str, dict[str, str]] = {
     **dict.fromkeys(_PLAIN, _OWN),

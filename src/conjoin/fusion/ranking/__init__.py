@@ -12,6 +12,7 @@ from typing import Any
 
 from conjoin.fusion.ranking.dicts import from_dict, from_dicts, queries_of, to_dict
 from conjoin.fusion.ranking.norms import NORMS, normalise
+from conjoin.fusion.ranking.platt import PlattSum, fit_platt
 from conjoin.fusion.ranking.pool import Pool, by_score, distinct, pool
 from conjoin.fusion.ranking.positions import (
     Positions,
@@ -66,10 +67,11 @@ FIT_FUSERS: dict[str, Callable[..., Any]] = {
     "posfuse": fit_posfuse,
     "mapfuse": fit_mapfuse,
     "bayesfuse": fit_bayesfuse,
+    "platt": fit_platt,
 }
 """Functions (outputs, truth, *, weights, score, seed) that fit a fuser, by name."""
 
-PARTS: dict[str, type] = {"Positions": Positions}
+PARTS: dict[str, type] = {"Positions": Positions, "PlattSum": PlattSum}
 """Records of this package, by the name under which a bundle keeps them."""
 
 TRUSTED = "rrf"
@@ -89,6 +91,7 @@ __all__ = [
     "PARTS",
     "SCORE",
     "TRUSTED",
+    "PlattSum",
     "Pool",
     "Positions",
     "borda",
@@ -104,6 +107,7 @@ __all__ = [
     "distinct",
     "fit_bayesfuse",
     "fit_mapfuse",
+    "fit_platt",
     "fit_posfuse",
     "fit_probfuse",
     "fit_rrf",
