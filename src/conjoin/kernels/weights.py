@@ -117,7 +117,7 @@ def keep_between(keep: Array, values: Array, low: int, high: int, left: Array) -
     """
     for i in range(len(values)):
         bits = np.int64(bits_of_float(values[i]))
-        kept = low < bits < high
+        kept = bool(low < bits < high)
         if bits == low:
             if left[0] > 0:
                 left[0] -= 1
@@ -136,7 +136,7 @@ def keep_largest(keep: Array, values: Array, low: int, left: Array) -> None:
     """Keep values whose bits lie above `low`, and the first left[0] of those at `low`."""
     for i in range(len(values)):
         bits = np.int64(bits_of_float(values[i]))
-        kept = bits > low
+        kept = bool(bits > low)
         if bits == low and left[0] > 0:
             left[0] -= 1
             kept = True

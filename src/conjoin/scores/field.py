@@ -60,8 +60,9 @@ class FieldScore:
         return self.best - value if self.better == "higher" else value
 
     def rows(self, output: Output, truth: Output, weights: Any = None) -> Array | None:
-        """(n,) losses whose weighted mean is `loss`: the loss plus the influence of the row (gradient of
-        `total` times the row's distance from the mean row). NaN in rows that do not count; None for `measure`.
+        """(n,) losses whose weighted mean is `loss`: the loss plus the influence of the row (the gradient of
+        `total` times the row's distance from the mean row). NaN in rows that do not count; None for
+        `measure`.
         """
         if self.statistics is None or self.total is None:
             return None

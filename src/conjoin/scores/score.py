@@ -130,7 +130,8 @@ def estimate(score: Score, output: Output, truth: Output, weights: Any = None) -
 def paired(score: Score, a: Output, b: Output, truth: Output, weights: Any = None) -> Difference:
     """Is a better than b on the same rows?
 
-    Rows that either did not answer are left out, but for scores to which silence is an empty answer. A t-test on differences of per-row losses, or a bootstrap (seed 0) where the score has no rows.
+    Rows that either did not answer are left out, but for scores to which silence is an empty answer. A
+    t-test on differences of per-row losses, or a bootstrap (seed 0) where the score has no rows.
     """
     both = a.answered & b.answered  # type: ignore[attr-defined]
     if isinstance(score, Score) and not both.all():
