@@ -132,8 +132,8 @@ def fit_platt(
     """Logistic regressions of relevance on score, one a member, and one a group where `column` is given.
 
     column: of the batch, the group of each row: the relation of a query to a knowledge graph, the index that
-    was searched, the language. A group's line is held to that of all rows, so a group with few rows stays near
-    it. Slopes are not below 0. seed has no influence. Gives `PlattSum`, or `Single` where the best single
+    was searched, the language. A group's line is held to that of all rows, so a group with few rows stays
+    near it. Slopes are not below 0. Gives `PlattSum`, or `Single` where the best single
     member does better on these rows (Platt 1999). Raises OutputsError, TruthError.
     """
     if column is not None and batch is None:
@@ -177,7 +177,7 @@ def _lines(task: Judged, codes: Array, groups: int) -> dict[str, Array]:
 
 
 def logistic(x: Array, y: Array, weights: Array, start: Array, prior: float) -> Array:
-    """(slope, level) with the highest sum of weighted log-likelihoods less prior / 2 * squared distance to start.
+    """(slope, level) with the highest sum of weighted log-likelihoods less prior / 2 * |line - start|^2.
 
     Newton's method with step halving. x, y, weights: (t,).
     """
