@@ -37,6 +37,8 @@ PARTS: dict[str, str] = {
     "single": "conjoin.fusion.single:Single",
     "applied": "conjoin.fusion.applied:Applied",
     "dynamic_selection": "conjoin.fusion.dynamic.record:DynamicSelection",
+    "templates": "conjoin.fusion.combiners.templates:Templates",
+    "ballots": "conjoin.fusion.combiners.ballots:Ballots",
     "late_fusion": "conjoin.fusion.modalities.late:LateFusion",
     "early_fusion": "conjoin.fusion.modalities.early:EarlyFusion",
     "gated_fusion": "conjoin.fusion.modalities.gated:GatedFusion",
@@ -55,7 +57,7 @@ MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
 FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
     *("network_fuser", "calibrated", "selected", "single", "applied"),
-    *("dynamic_selection", "late_fusion", "early_fusion", "gated_fusion"),
+    *("dynamic_selection", "late_fusion", "early_fusion", "gated_fusion", "templates", "ballots"),
 )
 CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic")
 CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
