@@ -48,7 +48,7 @@ def unshifted(row: Array, shifts: Array) -> float:
         for _ in range(min(shifts[k] - least, 3)):
             row[k] /= SHIFT
         shifts[k] = 0
-    return -least * LOG_SHIFT
+    return -float(least) * LOG_SHIFT
 
 
 @jit

@@ -82,7 +82,7 @@ def pairs_of(triples: Triples, past: WorkerModel | None = None) -> Pairs:
     width, members = len(triples.classes), len(triples.members)
     key = triples.workers * width + triples.labels
     if past is not None:
-        said = past.answers.any(axis=1)
+        said: Array = past.answers.sum(axis=1) > 0
         said[triples.workers, triples.labels] = True
         found = np.flatnonzero(said)
         of = np.searchsorted(found, key)
