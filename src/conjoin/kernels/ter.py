@@ -98,7 +98,7 @@ def align(n_hyp: int, n_ref: int, bands: Array, steps: Array, aligned: Array, wr
 
 @jit
 def moved(hyp: Array, n_hyp: int, start: int, length: int, target: int, out: Array) -> Any:
-    """Words with hyp[start : start + length] shifted to the target; returns first and last + 1 that differ."""
+    """Words with hyp[start : start + length] shifted to the target; returns which begin and end to differ."""
     low, high = min(start, target), start + length
     if target >= start:
         high = target if target > start + length else min(length + target, n_hyp)

@@ -18,7 +18,7 @@ import numpy as np
 from conjoin.outputs import Array
 
 _PUNCTUATION = frozenset("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~")
-_APART = re.compile(r"([ -&(-+:-@/\[-`{-~])")
+_APART = re.compile(r"([!-&(-+:-@/\[-`{-~])")
 _POINT_AFTER = re.compile(r"([^0-9])([.,])")
 _POINT_BEFORE = re.compile(r"([.,])([^0-9])")
 _DASH = re.compile(r"([0-9])(-)")
@@ -83,13 +83,23 @@ def mteval_words(texts: Sequence[str]) -> list[list[str]]:
     >>> mteval_words(["It costs 1,000.5, no?"])
     [['It', 'costs', '1,000.5', ',', 'no', '?']]
     """
-    lines = [f" {t} " for t in map(_one_line, texts)]
-    if not lines:
-        return []
-    text = _APART.sub(r" \1 ", "\n".join(lines))
-    text = _POINT_AFTER.sub(r"\1 \2 ", text)
-    text = _POINT_BEFORE.sub(r" \1 \2", text)
-    return [line.split() for line in _DASH.sub(r"\1 \2 ", text).split("\n")]
+    known: dict[str, list[str]] = {}
+    out = []
+    for text in texts:
+        words: list[str] = []
+        for word in _one_line(text).split():
+            parts = known.get(word)
+            if parts is None:
+                parts = known[word] = _mteval_parts(word)
+            words += parts
+        out.append(words)
+    return out
+
+
+def _mteval_parts(word: str) -> list[str]:
+    """The parts of what stands between white space; the rules look at one character on each side at most."""
+    text = _POINT_AFTER.sub(r"\1 \2 ", _APART.sub(r" \1 ", f" {word} "))
+    return _DASH.sub(r"\1 \2 ", _POINT_BEFORE.sub(r" \1 \2", text)).split()
 
 
 def _one_line(text: str) -> str:
