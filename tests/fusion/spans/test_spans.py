@@ -116,6 +116,18 @@ def test_fused_ends():
     assert told(weighted_boxes_fusion({**far, "c": one()}, skip_box_thr=0.5)) == [(0, 4, "place")]
 
 
+def test_fused_ends_as_ensemble_boxes():
+    """Scores and ends that weighted_boxes_fusion_1d of ensemble-boxes 1.0.9 gives for these, over 1,000."""
+    outputs = {
+        "a": one((100, 300, "place", 0.9), (420, 500, "org", 0.4)),
+        "b": one((110, 310, "place", 0.5), (130, 290, "place", 0.4)),
+        "c": one((90, 280, "place", 0.7), (700, 800, "org", 0.6)),
+    }
+    fused = weighted_boxes_fusion(outputs, weights={"a": 2, "b": 1, "c": 1})
+    assert told(fused) == [(103, 296, "place"), (420, 500, "org"), (700, 800, "org")]
+    np.testing.assert_allclose(fused.scores, [0.63750002, 0.2, 0.15], atol=1e-7)
+
+
 def test_rows_that_one_member_answers_alone_stay_as_they_are():
     nested = Spans([0, 2], [9, 4], [0.5, np.nan], [0, 1], [0, 0, 2], CLASSES)
     other = Spans([], [], [], [], [0, 0, 0], CLASSES, [True, False])

@@ -187,6 +187,12 @@ def test_long_texts():
     assert rover(outputs, order=["a"]).texts[0].split() == said
 
 
+def test_texts_too_long_to_align_are_refused():
+    loop = Texts(["x " * 21_000])
+    with pytest.raises(OutputsError, match="21000 slots and 21000 words are too many to align"):
+        rover({"a": loop, "b": loop})
+
+
 def test_what_does_not_fit_is_told():
     outputs = {"a": Texts(["x"]), "b": Texts(["y"])}
     for wanted, given_ in (

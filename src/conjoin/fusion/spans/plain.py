@@ -217,9 +217,10 @@ def weighted_boxes_fusion(
 
     Spans of a class, by falling weighted score, join the cluster whose fused span they overlap most, where
     the intersection over union is above iou_thr. Fused ends are means weighted by scores, rounded to whole
-    characters; the score is sum w s / sum w over the cluster, times min(spans of the cluster, sum of weights)
-    / sum of weights of all members that answer the row. Spans of a score below skip_box_thr are left out, and
-    fused ones below `least`; of fused spans that overlap, the higher score stays. Raises OutputsError.
+    characters; the score is the mean of w s over the cluster, times min(T, M) / N with T its spans, and M the
+    number and N the sum of weights of the members that answer the row. Spans of a score below skip_box_thr
+    are left out, and fused ones below `least`; of fused spans that overlap, the higher score stays.
+    Raises OutputsError.
 
     >>> a = Spans([0], [8], [0.9], [0], [0, 1], ["place"])
     >>> b = Spans([0], [10], [0.3], [0], [0, 1], ["place"])
@@ -278,12 +279,11 @@ def _mean_ends(laid: Laid, cluster: list[int], value: Array) -> tuple[float, flo
 
 
 def _means(laid: Laid, clusters: list[list[int]], value: Array, row: int) -> list[tuple[int, int, float]]:
-    total = float(laid.mass[row])
+    total, members = float(laid.mass[row]), int(laid.present[:, row].sum())
     found = []
     for cluster in clusters:
         low, high = _mean_ends(laid, cluster, value)
-        shares = laid.shares[laid.member[cluster]]
-        score = float(value[cluster].sum() / shares.sum()) * min(len(cluster), total) / total
+        score = float(value[cluster].mean()) * min(len(cluster), members) / total
         found.append((int(low + 0.5 + ROUNDING), int(high + 0.5 + ROUNDING), score))
     return found
 

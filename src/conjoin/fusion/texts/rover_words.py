@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conjoin.errors import OutputsError, listed
+from conjoin.errors import OutputsError
 from conjoin.fusion.stack import Weights, named_weights
 from conjoin.kernels import rover as kernels
 from conjoin.kernels.words import errors
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from conjoin.outputs import Array
     from conjoin.scores import FieldScore
 
-MOST_CELLS = 2_000_000_000
-"""Two sequences of words whose product of lengths is greater are not aligned."""
+MOST_CELLS = 400_000_000
+"""A network and a sequence of words whose product of lengths is greater are not aligned (3 bytes a cell)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,7 +234,6 @@ def network_of(words: Words, *, time_align: bool = False, silence: float = 1.0) 
         raise OutputsError(
             f"time_align needs start and end of every word; text {int(np.argmin(timed))} lacks some"
         )
-    _check_size(words)
     starts, ends = np.nan_to_num(words.starts), np.nan_to_num(words.ends)
     nets = [np.zeros((0, len(words.names)), np.int64)]
     turns, offsets = [nets[0]], np.zeros(words.texts + 1, np.int64)
@@ -281,6 +280,10 @@ def _joined(
         flat, cuts = np.empty(slots * k + 1, np.int64), np.empty(slots + 1, np.int64)
         kernels.arcs_of(net, birth, k, numbers, bool(timed), flat, cuts)
         width = int(lengths[k]) + 1
+        if (slots + 1) * width > MOST_CELLS:
+            raise OutputsError(
+                f"{slots} slots and {width - 1} words are too many to align; part the text into utterances"
+            )
         moves, best = np.empty((cuts[-1] + 1, width), np.uint8), np.zeros((slots + 1, width), np.uint16)
         rows = np.empty((4, width), np.float32)
         kernels.cheapest(flat, cuts, numbers, starts, ends, int(low[k]), bool(timed), moves, best, rows)
@@ -306,19 +309,6 @@ def _timed(words: Words) -> Array:
     lacking = np.concatenate([[0], np.cumsum(np.isnan(words.starts) | np.isnan(words.ends))])
     counts = lacking[words.cuts[:, 1:]] - lacking[words.cuts[:, :-1]]
     return np.asarray(((counts == 0) | ~words.present).all(axis=0))
-
-
-def _check_size(words: Words) -> None:
-    lengths = np.sort(np.where(words.present, np.diff(words.cuts, axis=1), 0), axis=0)
-    if len(lengths) < 2:
-        return
-    cells = lengths[-1].astype(np.float64) * lengths[-2]
-    if cells.size and cells.max() > MOST_CELLS:
-        row = int(np.argmax(cells))
-        raise OutputsError(
-            f"text {row} has {lengths[-1, row]} and {lengths[-2, row]} words in two systems "
-            f"({listed(words.names)}), too many to align; part it into utterances"
-        )
 
 
 def default_of(outputs: Mapping[str, Any]) -> FieldScore:
