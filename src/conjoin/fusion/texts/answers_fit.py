@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from conjoin.errors import TruthError
 from conjoin.fusion.applied import Applied
 from conjoin.fusion.single import guarded
 from conjoin.fusion.texts.answers import canonical, extractor
-from conjoin.fusion.texts.judging import judged
+from conjoin.fusion.texts.judging import Judged, judged
 from conjoin.fusion.texts.laid import system_of
 from conjoin.outputs import Array, Texts
 
@@ -31,7 +32,8 @@ def fit_answer_vote(
 
     (Nitzan and Paroush 1982, for K answers.) p is shrunk to the mean of all systems by two rows; K - 1 is one
     over how often two different members that are wrong say the same. Systems with a negative weight get 0.
-    The truth's answers are found in the same way. weights: (n,) of rows. seed has no influence. Gives way to
+    The truth's answers are found in the same way; the fused text is the bare answer or the whole text,
+    whichever scores better. weights: (n,) of rows. seed has no influence. Gives way to
     the best member where that scores better on the truth. Raises OutputsError and TruthError.
     """
     case = judged(outputs, truth, weights, score)
@@ -58,8 +60,15 @@ def fit_answer_vote(
     if not any(found.values()):
         found = dict.fromkeys(case.names, 1.0)
     given: dict[str, Any] = {"extract": extract, "pattern": pattern, "numeric": numeric}
-    fuser = Applied("texts", "answer_vote", found, {k: v for k, v in given.items() if v is not None})
+    options = {k: v for k, v in given.items() if v is not None}
+    ways = [Applied("texts", "answer_vote", found, {**options, "whole": whole}) for whole in (False, True)]
+    fuser = min(ways, key=lambda way: _loss(way, case))
     return guarded(fuser, outputs, truth, case.score, weights)
+
+
+def _loss(fuser: Applied, case: Judged) -> float:
+    loss = float(case.score.loss(fuser(case.outputs), case.truth, case.mass))
+    return math.inf if math.isnan(loss) else loss
 
 
 def _forms(texts: Texts, find: Callable[[str], str | None], *, numeric: bool) -> list[str | None]:
