@@ -46,6 +46,8 @@ PARTS: dict[str, str] = {
     "vector_scaling": "conjoin.fusion.calibrators:VectorScaling",
     "sigmoid": "conjoin.fusion.calibrators:Sigmoid",
     "isotonic": "conjoin.fusion.calibrators:Isotonic",
+    "histogram": "conjoin.fusion.binning:Histogram",
+    "matrix_scaling": "conjoin.fusion.dirichlet:MatrixScaling",
 }
 """Type name -> "module:Class". Names stay for ever; a class may move."""
 
@@ -59,7 +61,7 @@ FUSERS = (
     *("network_fuser", "calibrated", "selected", "single", "applied"),
     *("dynamic_selection", "late_fusion", "early_fusion", "gated_fusion", "templates", "ballots"),
 )
-CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic")
+CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic", "histogram", "matrix_scaling")
 CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
     "ensemble": {"member:": MEMBERS, "fuser": FUSERS},
     "portable": {"encoder": ("encoder",), "view": ("dense_view",), "model": MODELS},

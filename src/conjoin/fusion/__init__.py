@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from conjoin.fusion.affine import AffinePool
+from conjoin.fusion.binning import Histogram, fit_histogram
 from conjoin.fusion.calibrate import (
     Calibrated,
     calibrated,
@@ -23,6 +24,7 @@ from conjoin.fusion.calibrate import (
 from conjoin.fusion.calibrators import Isotonic, Sigmoid, Temperature, VectorScaling
 from conjoin.fusion.choose import Candidate, Choice, choose, fit_choice
 from conjoin.fusion.columns import ColumnWeights, fit_class_weights
+from conjoin.fusion.dirichlet import MatrixScaling, fit_dirichlet, fit_matrix_scaling
 from conjoin.fusion.gate import Gate, fit_gate
 from conjoin.fusion.greedy import fit_greedy_selection
 from conjoin.fusion.linear import (
@@ -93,6 +95,9 @@ CALIBRATORS = {
     "platt": fit_platt,
     "beta": fit_beta,
     "isotonic": fit_isotonic,
+    "histogram": fit_histogram,
+    "matrix_scaling": fit_matrix_scaling,
+    "dirichlet": fit_dirichlet,
 }
 """Functions (output, truth, *, weights) that fit a calibrator, by name."""
 
@@ -112,6 +117,8 @@ PARTS: dict[str, type] = {
     "VectorScaling": VectorScaling,
     "Sigmoid": Sigmoid,
     "Isotonic": Isotonic,
+    "Histogram": Histogram,
+    "MatrixScaling": MatrixScaling,
 }
 """Storable records of this package, by the name under which a bundle keeps them."""
 
@@ -126,9 +133,11 @@ __all__ = [
     "Choice",
     "ColumnWeights",
     "Gate",
+    "Histogram",
     "Isotonic",
     "LinearPool",
     "LogPool",
+    "MatrixScaling",
     "NetworkFuser",
     "NetworkWeights",
     "Plain",
@@ -143,13 +152,16 @@ __all__ = [
     "fit_beta",
     "fit_choice",
     "fit_class_weights",
+    "fit_dirichlet",
     "fit_gate",
     "fit_greedy_selection",
     "fit_guarded",
+    "fit_histogram",
     "fit_inverse_error",
     "fit_isotonic",
     "fit_linear_pool",
     "fit_log_pool",
+    "fit_matrix_scaling",
     "fit_mean",
     "fit_network",
     "fit_network_fuser",
