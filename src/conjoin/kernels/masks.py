@@ -172,20 +172,26 @@ def confusion_rounds(
                     logs[m, said, true] = weights[m] * np.log(matrices[m, said, true])
                     now[m, said, true] = 0.0
         for r in range(patterns):
-            row[:] = log_prior
-            for m in range(members):
-                row += logs[m, codes[r, m]]
-            top = row.max()
+            top, total = -np.inf, 0.0
+            for true in range(labels):
+                row[true] = log_prior[true]
+                for m in range(members):
+                    row[true] += logs[m, codes[r, m], true]
+                top = max(top, row[true])
             if top == -np.inf:
                 continue
-            row[:] = np.exp(row - top)
-            row *= shares[r] / row.sum()
+            for true in range(labels):
+                row[true] = np.exp(row[true] - top)
+                total += row[true]
             for m in range(members):
-                now[m, codes[r, m]] += row
+                for true in range(labels):
+                    now[m, codes[r, m], true] += row[true] * (shares[r] / total)
         moved = 0.0
         for m in range(members):
             for true in range(labels):
-                total = now[m, :, true].sum()
+                total = 0.0
+                for said in range(labels):
+                    total += now[m, said, true]
                 for said in range(labels):
                     new = now[m, said, true] / total if total > 0 else 0.0
                     moved = max(moved, abs(new - matrices[m, said, true]))

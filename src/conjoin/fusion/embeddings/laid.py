@@ -108,18 +108,26 @@ def _unit(name: str, output: Embeddings, kind: Any) -> Array:
         values = values[:, None]
     if not output.answered.all():
         values = np.where(output.answered[:, None, None], values, kind(0))
-    bad = ~np.isfinite(values).all(axis=(1, 2))
+    made = unit(values)
+    bad = ~np.isfinite(made[..., :1]).all(axis=(1, 2)) if made.shape[-1] else np.zeros(len(made), dtype=bool)
     if bad.any():
         raise OutputsError(
             f"member {name!r}: the vector of row {int(np.argmax(bad))} holds NaN or infinity; mark "
             "the row as not answered if there is none"
         )
-    return unit(values)
+    return made
 
 
 def unit(values: Array) -> Array:
-    """The vectors of the last axis with length 1; a zero vector stays zero."""
-    most = np.abs(values).max(axis=-1, keepdims=True, initial=0.0)
-    scaled = values / np.where(most > 0, most, 1)  # so that squares neither overflow nor vanish
-    length = np.sqrt((scaled * scaled).sum(axis=-1, keepdims=True))
-    return cast(Array, scaled / np.where(length > 0, length, 1))
+    """The vectors of the last axis with length 1; zero stays zero, a vector with NaN or infinity is NaN."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = np.einsum("...d,...d->...", values, values)
+        plain = np.isfinite(square) & (square > 1e-30)
+        scale = np.where(plain, 1.0 / np.sqrt(np.where(plain, square, 1)), 1)
+        made = values * scale[..., None].astype(values.dtype)
+        odd = values[~plain]  # squares overflow or vanish, or something is not finite
+        most = np.abs(odd).max(axis=-1, keepdims=True, initial=0.0)
+        odd = odd / np.where(most > 0, most, 1)
+        length = np.sqrt((odd * odd).sum(axis=-1, keepdims=True))
+        made[~plain] = np.where(np.isfinite(most), odd / np.where(length > 0, length, 1), np.nan)
+    return made
