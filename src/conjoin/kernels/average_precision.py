@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conjoin.kernels.boxes import sort_down
-from conjoin.kernels.jit import jit
+from conjoin.kernels.jit import inner, jit
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -16,7 +16,7 @@ HIT, MISS, IGNORED = 1, 0, -1
 _EPS = float(np.spacing(1))
 
 
-@jit
+@inner
 def inside(dims: tuple[int, ...], a: Array, i: int, b: Array, j: int) -> tuple[float, float, float]:
     """Volumes: of the intersection of a[i] and b[j], of a[i], of b[j]."""
     D = len(dims)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from conjoin.kernels.jit import jit
+from conjoin.kernels.jit import inner, jit
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -93,7 +93,7 @@ def scratch(given: Given) -> Work:
     )  # fmt: skip
 
 
-@jit
+@inner
 def overlap(dims: tuple[int, ...], a: Array, i: int, b: Array, j: int) -> float:
     """Intersection over union of the regions a[i] and b[j]; 0 where they do not overlap."""
     D = len(dims)
@@ -108,7 +108,7 @@ def overlap(dims: tuple[int, ...], a: Array, i: int, b: Array, j: int) -> float:
     return inter / (mine + other - inter)
 
 
-@jit
+@inner
 def sort_down(index: Array, start: int, stop: int, keys: Array, spare: Array) -> None:
     """Sort index[start:stop] in place so that keys[index] falls; equal keys keep their order."""
     for low in range(start, stop, _RUN):
@@ -141,7 +141,7 @@ def sort_down(index: Array, start: int, stop: int, keys: Array, spare: Array) ->
         width *= 2
 
 
-@jit
+@inner
 def lay_row(dims: tuple[int, ...], given: Given, row: int, work: Work) -> tuple[int, int]:
     """Group a row's regions by class, in each group the strongest (weight x score) first.
 
@@ -195,7 +195,7 @@ def lay_row(dims: tuple[int, ...], given: Given, row: int, work: Work) -> tuple[
     return groups, -1
 
 
-@jit
+@inner
 def count_crowd(answered: Array, weights: Array, row: int, code: int) -> tuple[int, float, float]:
     """Number, sum and maximum of the weights of the members who answered the row and know the class."""
     number, total, most = 0, 0.0, 0.0
@@ -208,7 +208,7 @@ def count_crowd(answered: Array, weights: Array, row: int, code: int) -> tuple[i
     return number, total, most
 
 
-@jit
+@inner
 def cluster_row(
     dims: tuple[int, ...],
     given: Given,
@@ -290,7 +290,7 @@ def cluster_row(
     return done
 
 
-@jit
+@inner
 def suppress_row(
     dims: tuple[int, ...],
     given: Given,
@@ -347,7 +347,7 @@ def suppress_row(
     return done
 
 
-@jit
+@inner
 def rank_row(size: int, score: Array, ends: Array, order: Array, spare: Array) -> None:
     """Write to `order` the numbers of the row's clusters so that scores fall; ties keep their order.
 
@@ -374,7 +374,7 @@ def rank_row(size: int, score: Array, ends: Array, order: Array, spare: Array) -
         ends[k] = 0
 
 
-@jit
+@inner
 def hand_over(size: int, done: int, work: Work, made: Made) -> None:
     """Rank a row's clusters and write them behind the first `done` regions."""
     rank_row(size, work.score, work.ends, work.order, work.spare)
@@ -400,7 +400,8 @@ def fuse(
 ) -> tuple[int, int]:
     """Cluster each row's regions and make one region of each cluster; in each row the best first.
 
-    done: how many regions `made` holds already. Returns how many there are now, and the position of a given one that makes no sense, or -1.
+    done: how many regions `made` holds already. Returns how many there are now, and the position of a
+    given one that makes no sense, or -1.
     """
     for row in range(given.answered.shape[1]):
         groups, wrong = lay_row(dims, given, row, work)
@@ -431,7 +432,8 @@ def suppress(
 ) -> tuple[int, int]:
     """Suppress in each row and class, see `suppress_row`; in each row the best first.
 
-    done: how many regions `made` holds already. Returns how many there are now, and the position of a given one that makes no sense, or -1.
+    done: how many regions `made` holds already. Returns how many there are now, and the position of a
+    given one that makes no sense, or -1.
     """
     for row in range(given.answered.shape[1]):
         groups, wrong = lay_row(dims, given, row, work)
