@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 PENALTIES = (1.0, 4.0, 16.0, 64.0)
 MOST_MEMBERS = 500
-MOST_CELLS = 24_000_000
+MOST_WORK = 4e9
+"""Products in one Newton step of `fit_log_odds_vote`; of more rows every second, third ... is taken."""
 
 
 def fit_weighted_vote(
@@ -214,12 +215,12 @@ def fit_log_odds_vote(
         raise OutputsError(
             f"log_odds_vote takes {MOST_MEMBERS} members, not {len(triples.members)}; take naive_bayes"
         )
-    rows = _vote_rows(triples, codes, mass)
     if penalty is None:
-        penalty = _chosen(rows, seed) if len(rows[1]) >= 10 else PENALTIES[-1]
+        some = _vote_rows(triples, codes, mass, MOST_WORK / 16)
+        penalty = _chosen(some, seed) if len(some[1]) >= 10 else PENALTIES[-1]
     elif penalty <= 0:
         raise OutputsError(f"penalty must be above 0, not {penalty}")
-    odds, bias = _logistic(*rows, penalty)
+    odds, bias = _logistic(*_vote_rows(triples, codes, mass, MOST_WORK), penalty)
     others = max(len(triples.classes) - 1, 1)
     skill = np.clip(1 / (1 + others * np.exp(-odds)), 1e-9, 1 - 1e-9)
     prior = np.exp(bias - bias.max())
@@ -279,13 +280,19 @@ def _coin_model(triples: Triples, codes: Array, mass: Array, skill: Array, prior
     return WorkerModel(triples.members, triples.classes, prior, confusions, answers, ones, float(mass.sum()))
 
 
-def _vote_rows(triples: Triples, codes: Array, mass: Array) -> tuple[Array, Array, Array, int]:
-    """Said labels (n', M), -1 where silent; true classes and weights (n',); K. Rows thinned where many."""
+def _vote_rows(triples: Triples, codes: Array, mass: Array, work: float) -> tuple[Array, Array, Array, int]:
+    """Said labels (n', M), -1 where silent; true classes and weights (n',); K. Rows thinned to this work."""
     at = np.flatnonzero(mass > 0)
-    at = at[:: max(1, -(-len(at) * len(triples.members) * len(triples.classes) // MOST_CELLS))]
-    said = np.full((triples.rows, len(triples.members)), -1, dtype=np.int64)
-    said[triples.tasks, triples.workers] = triples.labels
-    return said[at], codes[at], mass[at], len(triples.classes)
+    width = len(triples.classes)
+    size = len(triples.members) + width
+    a_row = width * float(size) * max(size, 200)  # below 200, moving numbers costs more than multiplying
+    at = at[:: max(1, int(np.ceil(len(at) * a_row / work)))]
+    place = np.full(triples.rows, -1, dtype=np.int64)
+    place[at] = np.arange(len(at))
+    mine = place[triples.tasks]
+    said = np.full((len(at), len(triples.members)), -1, dtype=np.int64)
+    said[mine[mine >= 0], triples.workers[mine >= 0]] = triples.labels[mine >= 0]
+    return said, codes[at], mass[at], width
 
 
 def _logistic(said: Array, codes: Array, mass: Array, width: int, penalty: float) -> tuple[Array, Array]:
