@@ -21,7 +21,7 @@ def quantile_regression(
     X (n, p), y (n,), levels (n,) in (0, 1), one for each row, shares (n,) not negative. The dual is
     max y'a over X'a = X'(1 - q), 0 <= a <= 1, with rows scaled by s_i; Newton steps on both with a corrector
     (Mehrotra 1992), until the gap is `tolerance` of the loss. Columns that depend on others get what a ridge
-    of 1e-10 gives them.
+    of 1e-13 gives them.
     """
     keep = shares > 0
     if not keep.any() or X.shape[1] == 0:
@@ -84,9 +84,12 @@ def _towards(
 
 
 def _solve(A: Array, weight: Array, right: Array) -> Array:
+    """Normal equations, each column scaled; columns that depend on others get a ridge of 1e-13."""
     H = (A * weight[:, None]).T @ A
-    H[np.diag_indices_from(H)] += 1e-10 * (float(np.trace(H)) / len(H)) + 1e-300
-    return np.asarray(np.linalg.solve(H, right))
+    size = np.sqrt(np.maximum(np.diag(H), 1e-300))
+    H /= size * size[:, None]
+    H[np.diag_indices_from(H)] += 1e-13
+    return np.asarray(np.linalg.solve(H, right / size) / size)
 
 
 def _bound(x: Array, dx: Array) -> float:
