@@ -87,7 +87,8 @@ def fit_histogram(output: Any, truth: Any, *, weights: Any = None, bins: int = 1
     edges, heights = np.zeros((width, count - 1)), np.zeros((width, count))
     mass = rows.shares * n
     for k in range(width):
-        edges[k] = np.quantile(p[:, k], np.arange(1, count) / count, method="inverted_cdf")
+        shares = np.arange(1, count) / count
+        edges[k] = np.quantile(p[:, k], shares, method="inverted_cdf", weights=mass)
         at = np.searchsorted(edges[k], p[:, k], side="right")
         size = np.bincount(at, mass, minlength=count)
         mean = np.bincount(at, mass * p[:, k], minlength=count)
