@@ -162,6 +162,8 @@ def test_scores_that_are_no_numbers_are_told(bad):
         from_dict({"q": {"a": bad}})
     with pytest.raises(OutputsError, match="must be numbers"):
         from_dict({"q": {"a": "high"}})
+    with pytest.raises(OutputsError, match="query 'q': items must be a mapping"):
+        from_dict({"q": [("a", 1.0)]})
 
 
 def test_bad_arguments_are_told():
@@ -194,6 +196,17 @@ def test_bad_arguments_are_told():
         rrf({})
     with pytest.raises(OutputsError, match="alike"):
         rrf({"a": from_dict({"q": {1: 1.0}}), "b": from_dict({"q": {"1": 1.0}})})
+
+
+def test_whole_numbers_of_different_width_and_rows_that_hold_items_unanswered():
+    narrow = Ranking(np.array([7, 3], np.uint8), [2.0, 1.0], [0, 2, 2])
+    wide = Ranking(np.array([3, 2**62], np.uint64), [2.0, 1.0], [0, 2, 2])
+    signed = Ranking(np.array([-5], np.int32), [2.0], [0, 0, 1], [True, False])
+    got = FUSERS["rrf"]({"a": narrow, "b": wide, "c": signed})
+    assert got.ids.tolist() == [3, 7, 2**62]
+    assert got.answered.tolist() == [True, True]
+    with pytest.raises(OutputsError, match="as strings"):
+        FUSERS["rrf"]({"a": Ranking(np.array([2**63], np.uint64), [1.0], [0, 1])})
 
 
 def test_no_rows_and_no_items():

@@ -36,6 +36,11 @@ def from_dict(run: Run, queries: Sequence[Any] | None = None) -> Ranking:
     rows = list(run) if queries is None else list(queries)
     none: Mapping[Any, float] = {}
     lists = [run.get(q, none) for q in rows]
+    for query, items in zip(rows, lists, strict=True):
+        if not isinstance(items, Mapping):
+            raise OutputsError(
+                f"query {query!r}: items must be a mapping of item to score, not {items!r:.60}"
+            )
     offsets = np.zeros(len(rows) + 1, np.int64)
     np.cumsum([len(items) for items in lists], out=offsets[1:])
     ids = _ids(list(itertools.chain.from_iterable(lists)))

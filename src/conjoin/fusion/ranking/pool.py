@@ -109,6 +109,8 @@ def _merged(names: tuple[str, ...], weights: Array, lists: list[Ranking]) -> Poo
     begins = np.array([o.offsets[:-1] + s for o, s in zip(lists, shift[:-1], strict=True)], dtype=np.int64)
     ends = np.array([o.offsets[1:] + s for o, s in zip(lists, shift[:-1], strict=True)], dtype=np.int64)
     filled = [o.ids for o in lists if len(o.ids)] or [lists[0].ids]
+    if all(a.dtype.kind in "iu" for a in filled):
+        filled = [a.astype(np.int64, copy=False) for a in filled]
     ids = np.concatenate(filled)
     keys = kernels.keys_of([ids])[0]
     most = int((ends - begins).sum(axis=0).max()) if rows else 0
@@ -130,6 +132,8 @@ def _check(name: str, output: Any) -> None:
     if not isinstance(output, Ranking):
         kind = output.kind if isinstance(output, Output) else type(output).__name__
         raise OutputsError(f"member {name!r} answered with {kind}; this fuser takes rankings")
+    if output.ids.dtype == np.uint64 and len(output.ids) and int(output.ids.max()) >= 1 << 63:
+        raise OutputsError(f"member {name!r}: ids above 2^63 - 1 must be given as strings")
     finite = np.isfinite(output.scores)
     if not finite.all():
         at = int(np.argmin(finite))

@@ -189,13 +189,18 @@ def fit_probfuse(
     weights: Any = None,
     score: Any = None,
     seed: int = 0,
-    segments: int = 25,
+    segments: int | None = None,
 ) -> Any:
-    """ProbFuse: each list in `segments` equal parts; the sum over members of P(relevant | part k) / k."""
-    if isinstance(segments, bool) or not isinstance(segments, int) or segments < 1:
+    """ProbFuse: each list in `segments` equal parts; the sum over members of P(relevant | part k) / k.
+
+    segments: None tries 5, 10, 25 and 50 and keeps the one with the best score on these rows.
+    """
+    if segments is not None and (isinstance(segments, bool) or not isinstance(segments, int) or segments < 1):
         raise OutputsError(f"segments must be a whole number from 1, not {segments!r}")
     task = judged(outputs, truth, weights, score)
-    return _guarded("probfuse", in_equal_parts(task, segments), outputs, truth, score, weights)
+    counts = (5, 10, 25, 50) if segments is None else (segments,)
+    fusers = [Positions("probfuse", in_equal_parts(task, k)) for k in counts]
+    return _best(fusers, outputs, truth, score, weights)
 
 
 def fit_segfuse(
@@ -227,14 +232,9 @@ def fit_slidefuse(
     """
     task = judged(outputs, truth, weights, score)
     chances = by_position(task)
-    told = score or SCORES["ndcg@10"]
-    fusers = [
-        Positions("slidefuse", chances, w) for w in ((1, 2, 5, 10, 20) if window is None else (window,))
-    ]
-    best = fusers[0]
-    if len(fusers) > 1:
-        best = min(fusers, key=lambda f: told.loss(f(outputs), truth, weights))
-    return guarded(best, outputs, truth, told, weights)
+    widths = (1, 2, 5, 10, 20) if window is None else (window,)
+    fusers = [Positions("slidefuse", chances, w) for w in widths]
+    return _best(fusers, outputs, truth, score, weights)
 
 
 def fit_posfuse(
@@ -262,6 +262,15 @@ def fit_bayesfuse(
     """
     task = judged(outputs, truth, weights, score)
     return _guarded("bayesfuse", log_odds(task), outputs, truth, score, weights)
+
+
+def _best(fusers: list[Positions], outputs: Any, truth: Any, score: Any, weights: Any) -> Any:
+    """The first of those with the best score, or the best single member."""
+    told = score or SCORES["ndcg@10"]
+    best = fusers[0]
+    if len(fusers) > 1:
+        best = min(fusers, key=lambda f: told.loss(f(outputs), truth, weights))
+    return guarded(best, outputs, truth, told, weights)
 
 
 def _guarded(

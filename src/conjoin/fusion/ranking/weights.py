@@ -200,6 +200,7 @@ TABLES: dict[str, Callable[..., Array]] = {
     "rrf": _rrf_table,
     "rbc": _rbc_table,
     "isr": _isr_table,
+    "log_isr": lambda laid: _logn_isr_table(laid, 0.0),
     "logn_isr": _logn_isr_table,
     "borda": _borda_table,
 }
@@ -215,6 +216,7 @@ GRIDS: dict[str, Sequence[Options]] = {
     "rrf": ({"k": 60}, {"k": 10}, {"k": 0}),
     "rbc": tuple({"phi": p} for p in (0.98, 0.95, 0.9, 0.8, 0.7, 0.5)),
     "isr": ({},),
+    "log_isr": ({},),
     "logn_isr": tuple({"sigma": s} for s in (0.01, 0.1, 0.5, 1.0)),
     "borda": ({},),
 }
