@@ -165,9 +165,11 @@ def reconciliation(
 def _projection(S: Array, J: Array, at: Array, W: Array) -> Array:
     """G = J - J W C' (C W C')^-1 C, where C y = 0 says that forecasts add up; as by W^-1, but cheaper."""
     sums = np.setdiff1d(np.arange(len(S)), at)
-    C = -S[sums] @ J
-    C[np.arange(len(sums)), sums] += 1.0
-    WC = W @ C.T
+    C = np.zeros((len(sums), len(S)))
+    C[:, at] = -S[sums]
+    C[np.arange(len(sums)), sums] = 1.0
+    diagonal = np.diag(W)
+    WC = diagonal[:, None] * C.T if np.count_nonzero(W) <= len(W) else W @ C.T
     return np.asarray(J - WC[at] @ np.linalg.solve(C @ WC, C))
 
 
