@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
+BLAS = "scipy.linalg.cython_blas"
+
+
+def _spare_scipy() -> None:
+    """Keep numba from loading scipy.linalg when it starts: 0.2 s, to learn whether there is a BLAS.
+
+    Only `np.dot` in compiled code needs one. Other people's compiled code still finds it: numba asks again
+    when it compiles that.
+    """
+    if BLAS in sys.modules or importlib.util.find_spec("scipy") is None:
+        return
+    sys.modules[BLAS] = cast(Any, None)
+    try:
+        found = importlib.import_module("numba.np.arraymath")
+    except ImportError:  # another numba keeps it elsewhere
+        return
+    finally:
+        del sys.modules[BLAS]
+    if "_HAVE_BLAS" in vars(found):
+        vars(found)["_HAVE_BLAS"] = True
+
+
+_spare_scipy()
 
 
 def jit(function: F) -> F:
