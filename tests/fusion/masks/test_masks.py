@@ -423,3 +423,26 @@ def test_patterns_say_all_of_the_images(members, most, seed):
     marked = binary_patterns(images, 3)
     for m, image in enumerate(images):
         np.testing.assert_array_equal(marked.spread_labels(marked.labels[:, m]), image == 3)
+
+
+def test_strokes_of_real_digits():
+    """Raters who draw the border of handwritten digits too tight, too wide, or with a shaking hand."""
+    images = pytest.importorskip("sklearn.datasets").load_digits().images[:200] / 16
+    rng = np.random.default_rng(0)
+    truth = Masks((images > 0.5).astype(np.uint8))
+    outputs = {}
+    for name, level, shake in (
+        ("tight", 0.75, 0.15),
+        ("wide", 0.2, 0.15),
+        ("shaky", 0.5, 0.5),
+        ("blur", 0.45, 0.3),
+    ):
+        outputs[name] = Masks((images + shake * rng.normal(size=images.shape) > level).astype(np.uint8))
+    dice = score_of("dice", "masks")
+    half, rest = slice(0, 100), slice(100, 200)
+    known, new = ({n: o.take(r) for n, o in outputs.items()} for r in (half, rest))
+    best = max(known, key=lambda n: dice.value(known[n], truth.take(half)))
+    alone = dice.value(new[best], truth.take(rest))
+    for fit in (fit_label_vote, fit_naive_bayes, fit_mean_argmax):
+        assert dice.value(fit(known, truth.take(half))(new), truth.take(rest)) > alone + 0.01
+    assert dice.value(staple(new), truth.take(rest)) > alone - 0.05
