@@ -42,6 +42,13 @@ PARTS: dict[str, str] = {
     "late_fusion": "conjoin.fusion.modalities.late:LateFusion",
     "early_fusion": "conjoin.fusion.modalities.early:EarlyFusion",
     "gated_fusion": "conjoin.fusion.modalities.gated:GatedFusion",
+    "by_cell": "conjoin.fusion.series.cells:ByCell",
+    "by_horizon": "conjoin.fusion.series.cells:ByHorizon",
+    "distribution_pool": "conjoin.fusion.series.quantile:DistributionPool",
+    "quantile_regression": "conjoin.fusion.series.averaging:QuantileRegression",
+    "emos": "conjoin.fusion.series.gaussian:Emos",
+    "fforma": "conjoin.fusion.series.fforma:Fforma",
+    "online": "conjoin.fusion.series.online:Online",
     "temperature": "conjoin.fusion.calibrators:Temperature",
     "vector_scaling": "conjoin.fusion.calibrators:VectorScaling",
     "sigmoid": "conjoin.fusion.calibrators:Sigmoid",
@@ -60,6 +67,7 @@ FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
     *("network_fuser", "calibrated", "selected", "single", "applied"),
     *("dynamic_selection", "late_fusion", "early_fusion", "gated_fusion", "templates", "ballots"),
+    *("by_cell", "by_horizon", "distribution_pool", "quantile_regression", "emos", "fforma", "online"),
 )
 CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic", "histogram", "matrix_scaling")
 CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
@@ -69,6 +77,8 @@ CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
     "network_fuser": {"pool": FUSERS, "network": ("network",)},
     "calibrated": {"fuser": FUSERS, "before.": CALIBRATORS, "after": CALIBRATORS},
     "selected": {"fuser": FUSERS},
+    "by_cell": {"fuser": FUSERS},
+    "by_horizon": {"horizon.": FUSERS},
     "early_fusion": {"late": ("late_fusion",)},
 }
 """Type name -> how names of its children begin -> the types that they may be of."""

@@ -151,7 +151,7 @@ class ByHorizon:
 
     def children(self) -> Mapping[str, Storable]:
         """The fusers, by number."""
-        return {str(h): f for h, f in enumerate(self.fusers)}
+        return {f"horizon.{h}": f for h, f in enumerate(self.fusers)}
 
     def pack(self) -> tuple[dict[str, Array], dict[str, Json]]:
         """How many horizons there are."""
@@ -165,7 +165,7 @@ class ByHorizon:
         count = number(meta, "horizons")
         if not 1 <= count <= len(children):
             raise BundleError(f"a packed fuser of {count:g} horizons has {len(children)} parts")
-        return cls(tuple(child(children, str(h)) for h in range(int(count))))
+        return cls(tuple(child(children, f"horizon.{h}") for h in range(int(count))))
 
 
 def horizon(output: Values, h: int) -> Values:
