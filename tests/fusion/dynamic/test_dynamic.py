@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from conjoin.checks import FITTED_LAWS, FUSER_LAWS, FittedCase, FuserCase
 from conjoin.errors import BundleError, ColumnError, InputError, OutputsError, TruthError
+from conjoin.fusion import fit_mean
 from conjoin.fusion.dynamic import FIT_FUSERS, DynamicSelection, fit_dynamic, fit_knora_e, fit_meta_des
 from conjoin.fusion.dynamic.competence import COMPETENCE, Around, Known
 from conjoin.fusion.dynamic.options import RULES, Options
@@ -278,3 +281,34 @@ def test_damaged_files_are_refused() -> None:
     for change in ({"options": {"rule": "no"}}, {"options": 3}, {"members": ["a"]}, {"columns": []}):
         with pytest.raises(BundleError):
             DynamicSelection.unpack(arrays, {**meta, **change}, {})
+
+
+TABLE = Path(__file__).resolve().parents[4] / "shared" / "data" / "tables" / "phoneme.csv"
+
+
+def test_on_a_real_table_it_beats_the_mean_and_the_best_member() -> None:
+    """Small trees on real sounds: KNORA-U, DES-P and META-DES by held-out log-loss and accuracy."""
+    pandas = pytest.importorskip("pandas")
+    if not TABLE.is_file():
+        pytest.skip(f"no real table at {TABLE}")
+    from sklearn.ensemble import BaggingClassifier
+    from sklearn.tree import DecisionTreeClassifier
+
+    frame = pandas.read_csv(TABLE).sample(n=3600, random_state=0)
+    codes, classes = pandas.factorize(frame.pop("target"), sort=True)
+    X, names = frame.to_numpy(float), [str(c) for c in classes]
+    train, known, new = slice(0, 1200), slice(1200, 2400), slice(2400, 3600)
+    tree = DecisionTreeClassifier(max_depth=4, random_state=0)
+    pool = BaggingClassifier(tree, 20, max_samples=0.15, random_state=0).fit(X[train], codes[train])
+
+    def outputs(at: slice) -> dict[str, Probabilities]:
+        return {f"tree {i}": Probabilities(m.predict_proba(X[at]), names) for i, m in enumerate(pool)}
+
+    given, asked, answer = outputs(known), outputs(new), Labels(codes[new], names)
+    mean = fit_mean(given, Labels(codes[known], names))(asked)
+    for rule in ("knora_u", "des_p", "meta_des"):
+        fuser = FIT_FUSERS[rule](given, Labels(codes[known], names), batch={"x": X[known]})
+        fused = fuser(asked, batch={"x": X[new]})
+        for score in (SCORES["log_loss"], SCORES["accuracy"]):
+            best = min(score.loss(o, answer) for o in asked.values())
+            assert score.loss(fused, answer) < min(best, score.loss(mean, answer)), rule
