@@ -49,6 +49,11 @@ PARTS: dict[str, str] = {
     "emos": "conjoin.fusion.series.gaussian:Emos",
     "fforma": "conjoin.fusion.series.fforma:Fforma",
     "online": "conjoin.fusion.series.online:Online",
+    "conformal": "conjoin.fusion.series.conformal:Conformal",
+    "cross_conformal": "conjoin.fusion.series.cross:CrossConformal",
+    "adaptive_conformal": "conjoin.fusion.series.adaptive:AdaptiveConformal",
+    "conformal_sets": "conjoin.fusion.series.sets:ConformalSets",
+    "reconciliation": "conjoin.fusion.series.hierarchy:Reconciliation",
     "temperature": "conjoin.fusion.calibrators:Temperature",
     "vector_scaling": "conjoin.fusion.calibrators:VectorScaling",
     "sigmoid": "conjoin.fusion.calibrators:Sigmoid",
@@ -79,6 +84,8 @@ CHILDREN: dict[str, dict[str, tuple[str, ...]]] = {
     "selected": {"fuser": FUSERS},
     "by_cell": {"fuser": FUSERS},
     "by_horizon": {"horizon.": FUSERS},
+    "cross_conformal": {"fuser.": FUSERS},
+    **{key: {} for key in ("conformal", "adaptive_conformal", "conformal_sets", "reconciliation")},
     "early_fusion": {"late": ("late_fusion",)},
 }
 """Type name -> how names of its children begin -> the types that they may be of."""

@@ -63,7 +63,7 @@ class CrossConformal:
 
     def children(self) -> Mapping[str, Storable]:
         """The fusers, by number."""
-        return {str(k): f for k, f in enumerate(self.fusers)}
+        return {f"fuser.{k}": f for k, f in enumerate(self.fusers)}
 
     def pack(self) -> tuple[dict[str, Array], dict[str, Json]]:
         """Folds and residuals; the confidence as JSON."""
@@ -80,7 +80,7 @@ class CrossConformal:
         bad = len(folds) and not (folds.min() >= 0 and folds.max() < len(children))
         if bad or not 0 < confidence < 1:
             raise BundleError("packed cross-conformal intervals do not fit together: folds or confidence")
-        fusers = tuple(child(children, str(k)) for k in range(len(children)))
+        fusers = tuple(child(children, f"fuser.{k}") for k in range(len(children)))
         return cls(fusers, folds, residuals, confidence)
 
 
