@@ -89,7 +89,8 @@ def labels_rows(shape: tuple[int, ...], members: int, labels: int) -> list[dict[
     ):
         its.SetNumberOfThreads(1)
         mine, theirs, fused, image = interleaved(
-            lambda fuser=fuser: fuser(outputs, undecided=labels), lambda its=its: its.Execute(volumes)
+            lambda fuser=fuser: fuser(outputs, label_for_undecided_pixels=labels),
+            lambda its=its: its.Execute(volumes),
         )
         differ = int((fused.values[0] != sitk.GetArrayFromImage(image)).sum())
         rows.append(row(name, told, (mine, theirs), f"{differ} voxels differ", ""))

@@ -36,7 +36,7 @@ def test_staple(seed, members, weight):
         its.SetForegroundValue(label)
         its.SetConfidenceWeight(weight)
         right = sitk.GetArrayFromImage(its.Execute(images))
-        options = {"foreground": label, "confidence_weight": weight}
+        options = {"foreground_value": label, "confidence_weight": weight}
         np.testing.assert_allclose(staple(outputs, **options).values[0], right, atol=1e-5)
         found = performance(outputs, **options)
         np.testing.assert_allclose(found.sensitivity[0], its.GetSensitivity(), atol=1e-6)
@@ -47,10 +47,10 @@ def test_staple(seed, members, weight):
 def test_staple_that_is_cut_short(rounds):
     outputs, images = volumes(7, 2, 4)
     right = sitk.GetArrayFromImage(sitk.STAPLE(images, 1.0, 1, rounds))
-    np.testing.assert_allclose(staple(outputs, max_iterations=rounds).values[0], right, atol=1e-10)
+    np.testing.assert_allclose(staple(outputs, maximum_iterations=rounds).values[0], right, atol=1e-10)
 
 
-@pytest.mark.parametrize("undecided", [None, 0, 9])
+@pytest.mark.parametrize("label_for_undecided_pixels", [None, 0, 9])
 @pytest.mark.parametrize(("seed", "labels", "members"), [(0, 2, 2), (1, 3, 4), (2, 6, 5), (3, 2, 9)])
 def test_label_vote(seed, labels, members, undecided):
     outputs, images = volumes(seed, labels, members)
@@ -58,7 +58,7 @@ def test_label_vote(seed, labels, members, undecided):
     if undecided is not None:
         its.SetLabelForUndecidedPixels(undecided)
     right = sitk.GetArrayFromImage(its.Execute(images))
-    mine = label_vote(outputs, undecided=labels if undecided is None else undecided)
+    mine = label_vote(outputs, label_for_undecided_pixels=labels if undecided is None else undecided)
     np.testing.assert_array_equal(mine.values[0], right)
 
 
@@ -72,7 +72,9 @@ def test_multilabel_staple(seed, labels, members):
         if prior is not None:
             its.SetPriorProbabilities(prior.tolist())
         right = sitk.GetArrayFromImage(its.Execute(images))
-        mine = multilabel_staple(outputs, undecided=labels, prior=prior).values[0]
+        mine = multilabel_staple(
+            outputs, label_for_undecided_pixels=labels, prior_probabilities=prior
+        ).values[0]
         assert (mine != right).mean() < 1e-3
 
 

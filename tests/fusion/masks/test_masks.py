@@ -87,7 +87,7 @@ def test_staple_gives_what_simpleitk_gives():
     )
     W = staple(outputs, confidence_weight=0.5).values.ravel()
     np.testing.assert_allclose(W[[0, 3, 10]], [0.9443662185, 0.774998215422, 0.048930646016], atol=1e-9)
-    found = performance(outputs, max_iterations=3)
+    found = performance(outputs, maximum_iterations=3)
     np.testing.assert_allclose(found.sensitivity[0, :2], [0.8510875278777453, 0.6250035002295202])
     assert found.iterations.tolist() == [3]
 
@@ -100,8 +100,8 @@ def test_patterns_give_what_pixels_give(images):
     W, p, _ = slow_staple(images, 3)
     outputs = masks(images, (1, 1, images.shape[1]))
     if np.isfinite(W).all():
-        np.testing.assert_allclose(staple(outputs, max_iterations=3).values.ravel(), W, atol=1e-9)
-        np.testing.assert_allclose(performance(outputs, max_iterations=3).sensitivity[0], p, atol=1e-9)
+        np.testing.assert_allclose(staple(outputs, maximum_iterations=3).values.ravel(), W, atol=1e-9)
+        np.testing.assert_allclose(performance(outputs, maximum_iterations=3).sensitivity[0], p, atol=1e-9)
 
 
 def test_more_members_than_bits_in_a_machine_word():
@@ -110,7 +110,7 @@ def test_more_members_than_bits_in_a_machine_word():
     images = [np.where(rng.random(400) < 0.6, truth, 1 - truth) for _ in range(150)]
     outputs = masks(images, (1, 20, 20))
     W, _, _ = slow_staple(images, 2)
-    np.testing.assert_allclose(staple(outputs, max_iterations=2).values.ravel(), W, atol=1e-9)
+    np.testing.assert_allclose(staple(outputs, maximum_iterations=2).values.ravel(), W, atol=1e-9)
     assert (label_vote(outputs).values.ravel() == truth).mean() > 0.97
     assert (multilabel_staple(outputs).values.ravel() == truth).mean() > 0.97
     assert np.isfinite(staple({f"{n}{k}": o for n, o in outputs.items() for k in range(8)}).values).all()
@@ -129,12 +129,12 @@ def test_an_image_that_nobody_or_everybody_marks(value):
 def test_staple_looks_at_one_label_and_at_each_image_alone():
     two = {n: Masks(np.concatenate([o.values, o.values[:, ::-1]])) for n, o in masks(LABELS).items()}
     two["r1"] = Masks(two["r1"].values, (), [False, True])
-    whole = staple(two, foreground=2)
+    whole = staple(two, foreground_value=2)
     for row in range(2):
-        alone = staple({n: o.take([row]) for n, o in two.items() if o.answered[row]}, foreground=2)
+        alone = staple({n: o.take([row]) for n, o in two.items() if o.answered[row]}, foreground_value=2)
         np.testing.assert_array_equal(whole.values[row], alone.values[0])
-    assert (staple(two, foreground=300).values == 0).all()
-    found = performance(two, foreground=2)
+    assert (staple(two, foreground_value=300).values == 0).all()
+    found = performance(two, foreground_value=2)
     assert np.isnan(found.sensitivity[0, 1])
     assert found.members == ("r0", "r1", "r2", "r3")
 
@@ -150,7 +150,10 @@ def test_staple_looks_at_one_label_and_at_each_image_alone():
 )
 def test_label_vote_counts_votes(images):
     outputs = {f"r{k}": Masks(i.reshape(1, 1, -1)) for k, i in enumerate(images)}
-    vote, undecided = label_vote(outputs).values.ravel(), label_vote(outputs, undecided=9).values.ravel()
+    vote, undecided = (
+        label_vote(outputs).values.ravel(),
+        label_vote(outputs, label_for_undecided_pixels=9).values.ravel(),
+    )
     for k, column in enumerate(images.T):
         values, counts = np.unique(column, return_counts=True)
         tied = values[counts == counts.max()]
@@ -169,11 +172,16 @@ def test_weights_decide_and_heavy_members_rule():
 def test_multilabel_staple_gives_what_simpleitk_gives():
     """SimpleITK 2.5.7."""
     right = [0, 0, 1, 1, 2, 2, 3, 3, 0, 1, 2, 3]
-    assert multilabel_staple(masks(LABELS), undecided=4).values.ravel().tolist() == right
+    assert multilabel_staple(masks(LABELS), label_for_undecided_pixels=4).values.ravel().tolist() == right
     prior = [0.1, 0.2, 0.3, 0.4]
-    assert multilabel_staple(masks(LABELS), undecided=4, prior=prior).values.ravel().tolist() == right
+    assert (
+        multilabel_staple(masks(LABELS), label_for_undecided_pixels=4, prior_probabilities=prior)
+        .values.ravel()
+        .tolist()
+        == right
+    )
     tied = masks([[0, 1], [1, 0]], (1, 1, 2))
-    assert multilabel_staple(tied, undecided=7).values.ravel().tolist() == [7, 7]
+    assert multilabel_staple(tied, label_for_undecided_pixels=7).values.ravel().tolist() == [7, 7]
     assert multilabel_staple(tied).values.ravel().tolist() == [0, 0]
 
 
@@ -383,13 +391,13 @@ def test_bad_weights_are_told(name, weights, message):
 @pytest.mark.parametrize(
     ("fuser", "options", "message"),
     [
-        (staple, {"foreground": -1}, "foreground must"),
+        (staple, {"foreground_value": -1}, "foreground_value must"),
         (staple, {"confidence_weight": 0}, "confidence_weight"),
-        (staple, {"max_iterations": 0}, "max_iterations"),
-        (multilabel_staple, {"prior": [1.0]}, "greatest label is 1"),
-        (multilabel_staple, {"prior": [0.0, 0.0]}, "prior must"),
-        (multilabel_staple, {"undecided": 0.5}, "undecided must"),
-        (label_vote, {"undecided": -1}, "undecided must"),
+        (staple, {"maximum_iterations": 0}, "maximum_iterations"),
+        (multilabel_staple, {"prior_probabilities": [1.0]}, "greatest label is 1"),
+        (multilabel_staple, {"prior_probabilities": [0.0, 0.0]}, "prior_probabilities must"),
+        (multilabel_staple, {"label_for_undecided_pixels": 0.5}, "label_for_undecided_pixels must"),
+        (label_vote, {"label_for_undecided_pixels": -1}, "label_for_undecided_pixels must"),
         (mean_argmax, {"threshold": 1.0}, "threshold"),
         (simple, {"alpha": -1.0}, "alpha"),
         (mean, {"weights": "ab"}, "could not convert"),

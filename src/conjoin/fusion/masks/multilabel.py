@@ -28,10 +28,10 @@ def multilabel_staple(
     *,
     weights: Weights = None,
     batch: Batch | None = None,
-    prior: Sequence[float] | None = None,
-    termination: float = 1e-5,
-    max_iterations: int = MOST_ITERATIONS,
-    undecided: int | None = None,
+    prior_probabilities: Sequence[float] | None = None,
+    termination_update_threshold: float = 1e-5,
+    maximum_iterations: int = MOST_ITERATIONS,
+    label_for_undecided_pixels: int | None = None,
 ) -> Masks:
     """STAPLE for many labels (Rohlfing, Russakoff and Maurer 2003; Warfield, Zou and Wells 2004).
 
@@ -39,11 +39,12 @@ def multilabel_staple(
     P(true = l) proportional to prior_l prod_m C_m[d_m, l] at each pixel. The matrices start from the pixels
     that a vote decides. Each image is worked out by itself. weights are exponents of the members' factors.
 
-    prior: a probability for each label from 0; None takes the shares of the labels in all masks of the image.
-    termination: it ends when no element of a matrix moves by as much. The answer is the label (n, *spatial)
-    with the greatest probability; undecided: the label of pixels where it is shared, or where no label is
-    possible; None takes the least of the tied labels, or the vote's. As SimpleITK's MultiLabelSTAPLE
-    (`undecided` there is the greatest label + 1 by default), in double precision. Raises OutputsError.
+    prior_probabilities: of each label from 0; None takes the shares of the labels in all masks of the image.
+    termination_update_threshold: it ends when no element of a matrix moves by as much. The answer is the
+    label (n, *spatial) with the greatest probability. label_for_undecided_pixels: for pixels where it is
+    shared, or where no label is possible; None takes the least of the tied labels, or the vote's. As
+    SimpleITK's MultiLabelSTAPLE, whose label for undecided pixels is the greatest + 1 by default, in double
+    precision. Raises OutputsError.
 
     >>> from conjoin.outputs import Masks
     >>> right, wrong = Masks([[0, 1, 2, 2]]), Masks([[0, 1, 1, 1]])
@@ -51,11 +52,11 @@ def multilabel_staple(
     array([[0, 1, 2, 2]], dtype=uint8)
     """
     laid = lay(outputs, weights)
-    check_undecided(undecided)
-    if max_iterations < 1 or not termination >= 0:
+    check_undecided(label_for_undecided_pixels)
+    if maximum_iterations < 1 or not termination_update_threshold >= 0:
         raise OutputsError(
-            f"max_iterations must be at least 1 and termination not negative, not {max_iterations!r} and "
-            f"{termination!r}"
+            "maximum_iterations must be at least 1 and termination_update_threshold not negative, not "
+            f"{maximum_iterations!r} and {termination_update_threshold!r}"
         )
     fused = {}
     for row, who, images in laid.images(labels_of(laid.classes)):
@@ -66,11 +67,13 @@ def multilabel_staple(
         known = np.unique(patterns.labels)
         codes = np.searchsorted(known, patterns.labels)
         shares = patterns.counts / max(patterns.counts.sum(), 1)
-        log_prior = _log(_prior(prior, known, codes, patterns.counts))
+        log_prior = _log(_prior(prior_probabilities, known, codes, patterns.counts))
         problem = _Problem(codes, shares, laid.weights[who], log_prior)
         sure = voted(patterns.labels, laid.weights[who], -1)[:, None] == known
-        table = _maximise(problem, sure.astype(np.float64), termination, max_iterations)
-        chosen = _decided(table, known, undecided, voted(patterns.labels, laid.weights[who], None))
+        table = _maximise(problem, sure.astype(np.float64), termination_update_threshold, maximum_iterations)
+        chosen = _decided(
+            table, known, label_for_undecided_pixels, voted(patterns.labels, laid.weights[who], None)
+        )
         fused[row] = patterns.spread_labels(chosen)
     return laid.output(fused, None)
 
@@ -103,9 +106,13 @@ def _prior(prior: Sequence[float] | None, known: Array, codes: Array, counts: Ar
         return cast(Array, mass / max(mass.sum(), 1))
     given = np.asarray(prior, dtype=np.float64)
     if given.ndim != 1 or not np.isfinite(given).all() or (given < 0).any() or not given.any():
-        raise OutputsError(f"prior must hold a probability for each label from 0, not {prior!r:.80}")
+        raise OutputsError(
+            f"prior_probabilities must hold a probability for each label from 0, not {prior!r:.80}"
+        )
     if len(known) and known[-1] >= len(given):
-        raise OutputsError(f"prior holds {len(given)} probabilities; the greatest label is {known[-1]}")
+        raise OutputsError(
+            f"prior_probabilities holds {len(given)} probabilities; the greatest label is {known[-1]}"
+        )
     return cast(Array, given[known])
 
 

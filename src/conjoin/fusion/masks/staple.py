@@ -45,16 +45,16 @@ def staple(
     *,
     weights: Weights = None,
     batch: Batch | None = None,
-    foreground: int = 1,
+    foreground_value: int = 1,
     confidence_weight: float = 1.0,
-    max_iterations: int = MOST_ITERATIONS,
+    maximum_iterations: int = MOST_ITERATIONS,
 ) -> Masks:
     """Simultaneous truth and performance level estimation (Warfield, Zou and Wells 2004).
 
     Each member has a sensitivity p_m and a specificity q_m; the truth is unknown. EM finds them and the
     probability of the foreground at each pixel,
     W = g a / (g a + (1 - g) b) with a = prod_m p_m^d_m (1 - p_m)^(1 - d_m) and
-    b = prod_m (1 - q_m)^d_m q_m^(1 - d_m), d_m = 1 where member m says `foreground`.
+    b = prod_m (1 - q_m)^d_m q_m^(1 - d_m), d_m = 1 where member m says `foreground_value`.
     It starts from the mean of the decisions; g is their mean times `confidence_weight`. Each image is worked
     out by itself. weights are exponents of the members' factors. The answer is W: float64 (n, *spatial)
     without classes. As SimpleITK's STAPLE, with which it agrees; but where nobody marks a pixel the answer is
@@ -68,7 +68,7 @@ def staple(
     laid = lay(outputs, weights)
     fused = {
         row: patterns.spread(found.truth)
-        for row, _, patterns, found in _each(laid, foreground, confidence_weight, max_iterations)
+        for row, _, patterns, found in _each(laid, foreground_value, confidence_weight, maximum_iterations)
     }
     return laid.output(fused, np.float64, ())
 
@@ -78,9 +78,9 @@ def performance(
     /,
     *,
     weights: Weights = None,
-    foreground: int = 1,
+    foreground_value: int = 1,
     confidence_weight: float = 1.0,
-    max_iterations: int = MOST_ITERATIONS,
+    maximum_iterations: int = MOST_ITERATIONS,
 ) -> Performance:
     """Sensitivities and specificities that `staple` finds; the parameters are the same.
 
@@ -92,23 +92,25 @@ def performance(
     laid = lay(outputs, weights)
     p = np.full((laid.rows, len(laid.names)), np.nan)
     q, prior, iterations = p.copy(), np.full(laid.rows, np.nan), np.zeros(laid.rows, dtype=np.int64)
-    for row, who, _, found in _each(laid, foreground, confidence_weight, max_iterations):
+    for row, who, _, found in _each(laid, foreground_value, confidence_weight, maximum_iterations):
         p[row, who], q[row, who] = found.sensitivity, found.specificity
         prior[row], iterations[row] = found.prior, found.iterations
     return Performance(laid.names, p, q, iterations, prior)
 
 
-def _each(laid: Laid, foreground: int, confidence_weight: float, max_iterations: int) -> Any:
-    if int(foreground) != foreground or foreground < 0:
-        raise OutputsError(f"foreground must be a label (a whole number from 0), not {foreground!r}")
+def _each(laid: Laid, foreground_value: int, confidence_weight: float, maximum_iterations: int) -> Any:
+    if int(foreground_value) != foreground_value or foreground_value < 0:
+        raise OutputsError(
+            f"foreground_value must be a label (a whole number from 0), not {foreground_value!r}"
+        )
     if not 0 < confidence_weight <= 1:
         raise OutputsError(f"confidence_weight must lie above 0 and at most be 1, not {confidence_weight!r}")
-    if max_iterations < 1:
-        raise OutputsError(f"max_iterations must be at least 1, not {max_iterations!r}")
+    if maximum_iterations < 1:
+        raise OutputsError(f"maximum_iterations must be at least 1, not {maximum_iterations!r}")
     for row, who, images in laid.images(labels_of(laid.classes)):
-        patterns = binary_patterns(images, foreground)
+        patterns = binary_patterns(images, foreground_value)
         found = _maximise(
-            patterns.labels, patterns.counts, laid.weights[who], confidence_weight, max_iterations
+            patterns.labels, patterns.counts, laid.weights[who], confidence_weight, maximum_iterations
         )
         yield row, who, patterns, found
 

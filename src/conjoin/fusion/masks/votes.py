@@ -26,24 +26,26 @@ def label_vote(
     *,
     weights: Weights = None,
     batch: Batch | None = None,
-    undecided: int | None = None,
+    label_for_undecided_pixels: int | None = None,
 ) -> Masks:
     """The label with the most weight of votes at each pixel: argmax_l sum_m w_m [d_m = l].
 
-    Masks (n, *spatial) of labels; probabilities vote for their most probable class. undecided: the label of
-    pixels where the first place is shared; None gives them the least of the tied labels. ITK's LabelVoting
-    takes `undecided` = the greatest label + 1. Raises OutputsError.
+    Masks (n, *spatial) of labels; probabilities vote for their most probable class.
+    label_for_undecided_pixels: for pixels where the first place is shared; None gives them the least of the
+    tied labels. ITK's LabelVoting takes the greatest label + 1. Raises OutputsError.
 
     >>> from conjoin.outputs import Masks
     >>> label_vote({"a": Masks([[0, 1]]), "b": Masks([[2, 1]]), "c": Masks([[2, 0]])}).values
     array([[2, 1]], dtype=uint8)
     """
     laid = lay(outputs, weights)
-    check_undecided(undecided)
+    check_undecided(label_for_undecided_pixels)
     fused = {}
     for row, who, images in laid.images(labels_of(laid.classes)):
         patterns = label_patterns(images)
-        fused[row] = patterns.spread_labels(voted(patterns.labels, laid.weights[who], undecided))
+        fused[row] = patterns.spread_labels(
+            voted(patterns.labels, laid.weights[who], label_for_undecided_pixels)
+        )
     return laid.output(fused, None)
 
 
@@ -52,7 +54,9 @@ def check_undecided(undecided: Any) -> None:
     if undecided is not None and (
         isinstance(undecided, bool) or int(undecided) != undecided or undecided < 0
     ):
-        raise OutputsError(f"undecided must be a label (a whole number from 0) or None, not {undecided!r}")
+        raise OutputsError(
+            f"label_for_undecided_pixels must be a label (a whole number from 0) or None, not {undecided!r}"
+        )
 
 
 def voted(labels: Array, weights: Array, undecided: int | None) -> Array:
@@ -162,14 +166,14 @@ def simple(
     batch: Batch | None = None,
     alpha: float = 1.5,
     rounds: int = 25,
-    undecided: int | None = None,
+    label_for_undecided_pixels: int | None = None,
 ) -> Masks:
     """SIMPLE: vote, leave out members whose Dice with the vote is low, vote again (Langerak et al. 2010).
 
     In each round f_m is the mean Dice of member m with the present vote over the foreground labels of the
     vote; members with f_m < mean(f) - alpha * sd(f) leave, and votes count w_m * f_m. It ends when nobody
-    leaves and the vote stays, or after `rounds`. Members are judged image by image. undecided: as of
-    `label_vote`. Raises OutputsError.
+    leaves and the vote stays, or after `rounds`. Members are judged image by image.
+    label_for_undecided_pixels: as of `label_vote`. Raises OutputsError.
 
     >>> from conjoin.outputs import Masks
     >>> right, wrong = Masks([[0, 1, 1, 0]]), Masks([[1, 0, 0, 1]])
@@ -177,13 +181,13 @@ def simple(
     array([[0, 1, 1, 0]], dtype=uint8)
     """
     laid = lay(outputs, weights)
-    check_undecided(undecided)
+    check_undecided(label_for_undecided_pixels)
     if not alpha >= 0 or rounds < 1:
         raise OutputsError(f"alpha must not be negative and rounds at least 1, not {alpha!r} and {rounds!r}")
     fused = {}
     for row, who, images in laid.images(labels_of(laid.classes)):
         patterns = label_patterns(images)
-        chosen = _select(patterns, laid.weights[who], alpha, rounds, undecided)
+        chosen = _select(patterns, laid.weights[who], alpha, rounds, label_for_undecided_pixels)
         fused[row] = patterns.spread_labels(chosen)
     return laid.output(fused, None)
 
