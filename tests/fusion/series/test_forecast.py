@@ -224,6 +224,16 @@ def test_a_horizon_without_truth_is_named():
         each_horizon(fit_bates_granger)(outputs, holes)
 
 
+def test_a_nan_of_a_forecast_of_one_number_is_missing_too():
+    outputs, truth = world(np.random.default_rng(0), 30, skip=0.0)
+    values = outputs["ets"].values.copy()
+    values[::4] = NAN
+    marked = {**outputs, "ets": Values(values, ~np.isnan(values))}
+    given = {**outputs, "ets": Values(values)}
+    mine, theirs = fit_bates_granger(given, truth), fit_bates_granger(marked, truth)
+    assert np.array_equal(mine(given).values, theirs(marked).values)
+
+
 def test_cellwise_mean():
     outputs = {"a": Values([[1.0, NAN], [NAN, NAN]]), "b": Values([[3.0, 5.0], [NAN, NAN]])}
     fused = cellwise(mean, outputs)

@@ -25,7 +25,8 @@ class AdaptiveConformal:
 
     alpha_{t+1} = alpha_t + rate (1 - confidence - miss_t); the width is the conformal quantile of the last
     `window` scores |y - v| at 1 - alpha_t. Over many steps the share of misses goes to 1 - confidence,
-    whatever the series does. confidence, rate, window: as given. alpha: the present level. scores: the last
+    whatever the series does. rate=0 leaves the sliding window alone: the update of EnbPI (Xu and Xie 2021)
+    around any fused answer. confidence, rate, window: as given. alpha: the present level. scores: the last
     ones, oldest first.
     """
 

@@ -108,8 +108,8 @@ def with_gaps(fit: Fit) -> Fit:
 
     @wraps(fit)
     def fitted(outputs: Mapping[str, Any], truth: Any, *, weights: Any = None, **more: Any) -> Any:
-        gaps = [o for o in (*outputs.values(), truth) if has_gaps(o)]
-        if not gaps or as_rows(truth.values).shape[1:] == (1,):
+        wide = has_gaps(truth) and as_rows(truth.values).shape[1] > 1
+        if not wide and not any(has_gaps(o) for o in outputs.values()):
             return fit(outputs, _known(truth), weights=weights, **more)
         width = as_rows(truth.values).shape[1]
         each = None if weights is None else np.repeat(np.asarray(weights, dtype=np.float64), width)
