@@ -50,7 +50,7 @@ def test_staple_that_is_cut_short(rounds):
     np.testing.assert_allclose(staple(outputs, maximum_iterations=rounds).values[0], right, atol=1e-10)
 
 
-@pytest.mark.parametrize("label_for_undecided_pixels", [None, 0, 9])
+@pytest.mark.parametrize("undecided", [None, 0, 9])
 @pytest.mark.parametrize(("seed", "labels", "members"), [(0, 2, 2), (1, 3, 4), (2, 6, 5), (3, 2, 9)])
 def test_label_vote(seed, labels, members, undecided):
     outputs, images = volumes(seed, labels, members)

@@ -220,6 +220,14 @@ def test_means_of_probabilities_with_classes_in_other_orders():
     ]
 
 
+def test_classes_of_a_member_of_weight_0_do_not_count():
+    a, b = Masks(np.array([[0, 1]]), ["ground", "cat"]), Masks(np.array([[1, 0]]), ["dog", "ground"])
+    for fuser in (mean, mean_argmax, label_vote, multilabel_staple, simple, shape_average):
+        with_it, without = fuser({"a": a, "b": b}, weights={"a": 2, "b": 0}), fuser({"a": a})
+        assert with_it.classes == without.classes == ("ground", "cat")
+        np.testing.assert_array_equal(with_it.values, without.values)
+
+
 def test_the_threshold_of_a_mean():
     soft = {"a": Masks([[0.2, 0.6, 0.5]]), "b": Masks([[0.4, 0.8, 0.5]])}
     assert mean_argmax(soft).values.tolist() == [[0, 1, 0]]

@@ -124,7 +124,7 @@ def unit(values: Array) -> Array:
         square = np.einsum("...d,...d->...", values, values)
         plain = np.isfinite(square) & (square > 1e-30)
         scale = np.where(plain, 1.0 / np.sqrt(np.where(plain, square, 1)), 1)
-        made = values * scale[..., None].astype(values.dtype)
+        made: Array = values * scale[..., None].astype(values.dtype)
         odd = values[~plain]  # squares overflow or vanish, or something is not finite
         most = np.abs(odd).max(axis=-1, keepdims=True, initial=0.0)
         odd = odd / np.where(most > 0, most, 1)

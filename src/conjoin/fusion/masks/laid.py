@@ -39,12 +39,6 @@ class Laid:
             if who:
                 yield row, who, [part(self.values[m][row]).reshape(-1) for m in who]
 
-    def any_answered(self) -> Array:
-        """(n,) bool: images that somebody answered."""
-        if not self.answered:
-            return np.zeros(self.rows, dtype=bool)
-        return cast(Array, np.logical_or.reduce(self.answered))
-
     def output(self, images: Mapping[int, Array], kind: Any, classes: tuple[str, ...] | None = None) -> Masks:
         """Masks from flat images by row; other rows are not answered."""
         known = self.classes if classes is None else classes
@@ -63,16 +57,16 @@ class Laid:
 def lay(outputs: Mapping[str, Any], weights: Weights = None) -> Laid:
     """Masks side by side. Raises OutputsError where kinds, rows, shapes, classes or weights do not fit.
 
-    Members of weight 0 are left out, but must fit. Classes are given by all or by none; with classes label k
+    Members of weight 0 are left out; only their shape must fit. Classes are given by all or by none; with classes label k
     is the k-th class, and probabilities have the axis of classes last.
     """
     given = _checked(outputs)
     mass = named_weights(outputs, weights)
-    classes = _classes(given)
+    names = tuple(n for n in given if mass[n] != 0)
+    classes = _classes({n: given[n] for n in names})
     shapes = {n: _spatial(o) for n, o in given.items()}
     if len(set(shapes.values())) > 1:
         raise OutputsError(f"masks must have one shape; resample them to one grid first: {shapes}")
-    names = tuple(n for n in given if mass[n] != 0)
     first = next(iter(given.values()))
     return Laid(
         names,
