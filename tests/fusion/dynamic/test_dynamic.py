@@ -122,6 +122,16 @@ def test_nearest_rows_are_the_nearest(seed: int, n: int, d: int, k: int, own: bo
     assert (at == order).all()
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e25, 1e120])
+def test_nearest_rows_of_any_size(size: float) -> None:
+    rng = np.random.default_rng(0)
+    rows, queries = rng.normal(size=(200, 3)), rng.normal(size=(50, 3))
+    at, far = nearest_rows(queries, rows, 5)
+    scaled, distances = nearest_rows(queries * size, rows * size, 5)
+    assert (at == scaled).all()
+    assert distances == pytest.approx(far * size, rel=1e-12, abs=0.0)
+
+
 def test_equal_numbers_of_each_class() -> None:
     rows = np.array([[0.0], [1], [2], [3], [10], [11]])
     codes = np.array([0, 0, 0, 0, 1, 1])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CELLS = 500_000
 """Numbers that a block of distances holds at most; so it stays in the cache."""
 _FLOAT32, _FLOAT64 = 2e-7, 1e-12  # error of a squared distance, relative to the largest
+_LEAST = 1e-36  # what float32 takes for 0
 _SPARE = 4  # candidates beside the k nearest whose distance is worked out exactly
 
 
@@ -129,24 +130,24 @@ def nearest_rows(queries: Array, rows: Array, k: int, apart: Array | None = None
     base = rows - middle
     length = np.einsum("ij,ij->i", base, base)
     table = np.concatenate([-2.0 * base, length[:, None]], axis=1)
-    small = table.astype(np.float32)
+    with np.errstate(over="ignore"):
+        small = table.astype(np.float32)
     wide = min(total, k + _SPARE + (apart is not None))
     step = max(1, CELLS // max(total, wide * rows.shape[1]))
     reach = 2.0 * float(length.max())
     for start in range(0, n, step):
         cut = slice(start, start + step)
-        asked = np.concatenate([queries[cut] - middle, np.ones((len(queries[cut]), 1))], axis=1)
-        size = np.einsum("ij,ij->i", asked, asked) - 1.0
+        asked = queries[cut] - middle
+        size = np.einsum("ij,ij->i", asked, asked)
+        asked = np.concatenate([asked, np.ones((len(asked), 1))], axis=1)
         own = None if apart is None else apart[cut]
-        found, last = _candidates(asked.astype(np.float32), small, wide, own, 0.0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found, last = _candidates(asked.astype(np.float32), small, wide, own, 0.0)
         at[cut], far[cut] = _exact(queries[cut], rows, found, own, k)
-        doubt = _FLOAT32 * math.sqrt(table.shape[1]) * (size + reach)
-        again = (
-            np.flatnonzero(far[cut][:, -1] ** 2 - size + 2 * doubt >= last)
-            if wide < total
-            else np.zeros(0, dtype=np.int64)
-        )
-        if len(again):
+        doubt = _FLOAT32 * math.sqrt(table.shape[1]) * (size + reach) + _LEAST
+        sure = (far[cut][:, -1] ** 2 - size + 2 * doubt < last) & np.isfinite(last)
+        again = np.flatnonzero(~sure)
+        if wide < total and len(again):
             more = None if own is None else own[again]
             found, _ = _candidates(asked[again], table, wide, more, _FLOAT64 * (float(size.max()) + reach))
             at[start + again], far[start + again] = _exact(queries[cut][again], rows, found, more, k)
