@@ -29,6 +29,9 @@ TRIES = 400
 WORK = 2e9
 """About how many multiplications a fit may take; for large data fewer vectors are tried."""
 STEPS = (0.2, 0.1, 0.05, 0.02, 0.01)
+CLOSER = (10.0, 40.0, 160.0)
+ENOUGH = 20
+"""Vectors are drawn about the mean, with these concentrations, until so many are likely."""
 FEW = 6
 """With so many members at most, climbing also moves weight between any two."""
 Options = Mapping[str, "Json"]
@@ -71,7 +74,7 @@ def fit_weights(
         if temperature == 0:
             found.append((*_climbed(task, table, tries), one))
         else:
-            found.append((*_averaged(task, table, tries, temperature, need), one))
+            found.append((*_averaged(task, table, tries, temperature, need, seed), one))
     _, best, chosen = max(found, key=lambda f: f[0])
     named = dict(zip(task.pool.names, (best / best.sum()).tolist(), strict=True))
     return guarded(Applied("ranking", name, named, dict(chosen)), outputs, truth, score, weights)
@@ -90,21 +93,37 @@ def _tries(task: Judged, grids: int, seed: int) -> Array:
 
 
 def _averaged(
-    task: Judged, table: Array, tries: Array, temperature: float, need: float
+    task: Judged, table: Array, tries: Array, temperature: float, need: float, seed: int
 ) -> tuple[float, Array]:
-    """The mean of the vectors, each as likely as its value says, and its value."""
+    """The mean of the vectors, each as likely as its value says, and its value.
+
+    Where only few of them are likely, more are drawn about their mean, closer each time.
+    """
+    rng = np.random.default_rng(seed)
     rows = task.rows(table, tries)
     values = rows @ task.mass
     spread = ((rows - values[:, None]) ** 2) @ task.mass**2
-    error = np.sqrt(max(float(spread.mean()), 1e-24))
-    share = np.exp((values - values.max()) / (temperature * error))
-    mean = share @ tries / share.sum()
+    heat = temperature * np.sqrt(max(float(spread.mean()), 1e-24))
+    mean, likely = _mean(tries, values, heat)
+    for closeness in CLOSER if tries.shape[1] > 1 else ():
+        if likely >= ENOUGH:
+            break
+        more = rng.dirichlet(closeness * mean + 0.5, len(tries) // 4)
+        tries, values = np.concatenate([tries, more]), np.append(values, task.values(table, more))
+        mean, likely = _mean(tries, values, heat)
     way = np.linspace(0, 1, 11)[:, None]
     path = (1 - way) * mean + way * tries[int(np.argmax(values))]
     along = task.values(table, path)
     enough = np.flatnonzero(along >= need - 1e-12)
     at = int(enough[0]) if len(enough) else 0
     return float(along[at]), path[at]
+
+
+def _mean(tries: Array, values: Array, heat: float) -> tuple[Array, float]:
+    """The mean vector, and how many vectors alike it is worth (Kish's effective number)."""
+    share = np.exp((values - values.max()) / heat)
+    mean: Array = share @ tries / share.sum()
+    return mean, float(share.sum() ** 2 / (share @ share))
 
 
 def _climbed(task: Judged, table: Array, tries: Array) -> tuple[float, Array]:
