@@ -57,8 +57,8 @@ class Laid:
 def lay(outputs: Mapping[str, Any], weights: Weights = None) -> Laid:
     """Masks side by side. Raises OutputsError where kinds, rows, shapes, classes or weights do not fit.
 
-    Members of weight 0 are left out; only their shape must fit. Classes are given by all or by none; with classes label k
-    is the k-th class, and probabilities have the axis of classes last.
+    Members of weight 0 are left out; only their shape must fit. Classes are given by all or by none; with
+    classes label k is the k-th class, and probabilities have the axis of classes last.
     """
     given = _checked(outputs)
     mass = named_weights(outputs, weights)
