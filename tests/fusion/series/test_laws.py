@@ -5,8 +5,9 @@ import pytest
 
 from conjoin.checks import FITTED_LAWS, FUSER_LAWS, FittedCase, FuserCase, LawBroken
 from conjoin.contracts import Storable
-from conjoin.errors import BundleError, OutputsError
+from conjoin.errors import BundleError, InputError, OutputsError
 from conjoin.fusion import series
+from conjoin.outputs import Labels, Quantiles, Values
 from conjoin.scores import default_score
 
 from .world import EXCEPT, world
@@ -78,3 +79,47 @@ def test_a_fitted_record_is_storable():
     outputs, truth = world(np.random.default_rng(1), 60)
     for name in ("bates_granger", "boa", "emos"):
         assert isinstance(series.FIT_FUSERS[name](outputs, truth), Storable)
+
+
+NAN = float("nan")
+HOSTILE = {
+    "no outputs": ({}, Values([1.0])),
+    "no rows": ({"a": Values([]), "b": Values([])}, Values([])),
+    "infinity": ({"a": Values([np.inf, 1.0]), "b": Values([1.0, 2.0])}, Values([1.0, 2.0])),
+    "widths that differ": ({"a": Values([1.0, 2.0]), "b": Values(np.ones((2, 2)))}, Values([1.0, 2.0])),
+    "quantiles without levels": ({"a": Quantiles(np.zeros((2, 0)), ())}, Values([1.0, 2.0])),
+    "quantiles with NaN": ({"a": Quantiles([[NAN, 1.0]], (0.1, 0.9))}, Values([1.0])),
+    "labels": ({"a": Labels([0], ["x"])}, Labels([0], ["x"])),
+}
+ODD = {
+    "integers": (
+        {"a": Values(np.array([1, 2, 3])), "b": Values(np.array([3, 2, 1]))},
+        Values([1.0, 2.0, 3.0]),
+    ),
+    "float32": ({"a": Values(np.arange(5, dtype=np.float32)), "b": Values(np.ones(5))}, Values(np.ones(5))),
+    "tiny": ({"a": Values([1e-300, 2e-300]), "b": Values([3e-300, 1e-301])}, Values([1e-300, 1e-300])),
+    "names": ({"名 前": Values([1.0, 2.0]), "": Values([2.0, 1.0])}, Values([1.0, 2.0])),
+    "one level": ({c: Quantiles([[1.0], [2.0]], (0.5,)) for c in "ab"}, Values([1.0, 2.0])),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("name", series.FIT_FUSERS)
+def test_hostile_outputs_are_refused(name, case):
+    outputs, truth = HOSTILE[case]
+    lazy = name in ("exponential_weights", "fixed_share", "boa", "ml_poly")
+    if case == "no rows" and lazy:
+        assert len(series.FIT_FUSERS[name](outputs, truth)(outputs)) == 0
+    else:
+        with pytest.raises(InputError):
+            series.FIT_FUSERS[name](outputs, truth)
+
+
+KIND_OF = {c: next(iter(o.values())).kind for c, (o, _) in ODD.items()}
+
+
+@pytest.mark.parametrize(("name", "case"), [(n, c) for n, k in FITTED for c in ODD if KIND_OF[c] == k])
+def test_odd_outputs_are_fused(name, case):
+    outputs, truth = ODD[case]
+    fused = series.FIT_FUSERS[name](outputs, truth)(outputs)
+    assert np.isfinite(fused.values).all()

@@ -234,3 +234,21 @@ def test_names_of_the_rules():
         fitted = FIT_FUSERS[name](outputs, truth)
         assert getattr(fitted, "rule", rule) == rule
         assert FIT_FUSERS[name].__name__.startswith("fit_")
+
+
+def test_forecasts_with_gaps_are_guarded_number_by_number():
+    outputs, truth = world(np.random.default_rng(0), 60, width=3, skip=0.0)
+    values = outputs["ets"].values.copy()
+    values[:, 2] = NAN
+    short = {**outputs, "ets": Values(values)}
+    fitted = fit_online(short, truth, weights=np.ones(60))
+    fused = fitted(short)
+    assert np.isfinite(fused.values).all()
+    rows = np.abs(fused.values - truth.values).mean()
+    assert rows <= min(np.abs(o.values - truth.values).mean() for o in outputs.values()) * 1.05
+
+
+def test_quantiles_with_outcomes_that_are_not_known():
+    outputs, truth = world(np.random.default_rng(0), 40, "quantiles")
+    holes = Values(np.where(np.arange(40) % 4 == 0, NAN, truth.values))
+    assert np.isfinite(fit_online(outputs, holes)(outputs).values[0]).all()

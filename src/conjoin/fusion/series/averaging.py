@@ -118,6 +118,8 @@ def fit_quantile_regression_averaging(
             f"quantile regression averaging takes one value a row, not {rows.stack.width}; "
             "fit each horizon apart: each_horizon(...)"
         )
+    if not rows.stack.width:
+        raise OutputsError("the members' quantiles have no levels: there is nothing to regress on")
     X = finite_tensor(rows.stack)
     with one_thread():
         if rows.stack.kind == "values":

@@ -26,9 +26,10 @@ import numpy as np
 
 from conjoin.errors import BundleError, InputError, OutputsError, TruthError, listed, nearest
 from conjoin.fusion.packing import ask, known, members_of, number, text
-from conjoin.fusion.single import guarded
+from conjoin.fusion.series.cells import has_gaps, in_cells
+from conjoin.fusion.single import Single, guarded
 from conjoin.fusion.stack import Dense, Stack, as_rows, stack, value_truth
-from conjoin.scores import checked_weights
+from conjoin.scores import checked_weights, default_score
 
 if TYPE_CHECKING:
     from conjoin.contracts import Batch, Storable
@@ -259,8 +260,8 @@ def online(
     (array([[0.5, 0.5]]), array([[0.14, 0.86]]))
     """
     laid = stack(outputs)
-    if laid.kind not in KINDS:
-        raise OutputsError(f"online aggregation is for values and quantiles, not {laid.kind}")
+    if laid.kind not in KINDS or not laid.width:
+        raise OutputsError(f"online aggregation is for values and quantiles, not {laid.width} {laid.kind}")
     if rule not in RULES:
         raise InputError(f"no rule {rule!r}{nearest(rule, RULES)}; there are {listed(RULES)}")
     found = loss or ("pinball" if laid.kind == "quantiles" else "square")
@@ -317,7 +318,16 @@ def fit_online(
     the same rows than the final weights, that one is given. seed has no influence.
     """
     after = online(rule, outputs, **options).update(outputs, truth, weights=weights)
-    return guarded(after, outputs, truth, score, weights)
+    if not any(has_gaps(o) for o in outputs.values()):
+        return guarded(after, outputs, truth, score, weights)
+    width = len(after.total)
+    each = None if weights is None else np.repeat(np.asarray(weights, dtype=np.float64), width)
+    score = score or default_score(next(iter(outputs.values())))
+    losses = {n: score.loss(in_cells(o), in_cells(truth), each) for n, o in outputs.items()}
+    fused: Any = after(outputs)
+    mine = score.loss(in_cells(fused), in_cells(truth), each)
+    order = sorted(losses, key=lambda n: (math.isnan(losses[n]), losses[n], n))
+    return after if not losses[order[0]] < mine else Single(tuple(order))
 
 
 def _named(rule: str, name: str) -> Any:

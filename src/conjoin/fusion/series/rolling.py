@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from conjoin.errors import InputError, TruthError
+from conjoin.errors import InputError, OutputsError, TruthError
 from conjoin.fusion.linear import fit_inverse_error
+from conjoin.fusion.problems import finite_tensor, value_problem
 from conjoin.fusion.series.cells import with_gaps
 from conjoin.outputs import Output, concat
 from conjoin.scores import checked_weights
@@ -56,6 +57,10 @@ def fit_recent_inverse_error(
     life = max(1.0, n / 4) if half_life is None and window is None else half_life
     mass = recency(n, half_life=life, window=window)
     mass = mass if weights is None else mass * checked_weights(weights, n)
+    rows = value_problem(outputs, truth, mass)
+    finite_tensor(rows.stack)
+    if not rows.stack.width:
+        raise OutputsError("the members' quantiles have no levels: there is nothing to weigh")
     return fit_inverse_error(outputs, truth, weights=mass, score=score, seed=seed)
 
 
