@@ -21,7 +21,15 @@ def _table(spans: Any, classes: tuple[str, ...], counts: Array, what: str) -> Ar
     row = np.repeat(np.arange(len(spans)), np.diff(spans.offsets))
     at = np.array([classes.index(c) for c in spans.classes] or [0], dtype=np.int64)
     table = np.array([row, spans.starts, spans.ends, at[spans.codes]], dtype=np.int64)
-    return np.unique(table[:, counts[row] & spans.answered[row]], axis=1)
+    return _different(table[:, counts[row] & spans.answered[row]])
+
+
+def _different(table: Array) -> Array:
+    """The different columns, sorted by the first row, then the second ..."""
+    table = table[:, np.lexsort(table[::-1])]
+    first = np.ones(table.shape[1], dtype=bool)
+    first[1:] = (table[:, 1:] != table[:, :-1]).any(axis=0)
+    return np.asarray(table[:, first])
 
 
 def _both(output: Any, truth: Any) -> tuple[Array, Array, tuple[str, ...], Array]:
@@ -36,9 +44,11 @@ def _both(output: Any, truth: Any) -> tuple[Array, Array, tuple[str, ...], Array
 def _in_common(said: Array, true: Array) -> Array:
     """(t,) whether each span answered is among the true ones."""
     joined = np.concatenate([said, true], axis=1)
-    _, which = np.unique(joined, axis=1, return_inverse=True)
-    which = which.reshape(-1)
-    return np.isin(which[: said.shape[1]], which[said.shape[1] :])
+    order = np.lexsort(joined[::-1])  # stable: of two equal spans the one answered comes first
+    joined = joined[:, order]
+    out = np.zeros(joined.shape[1], dtype=bool)
+    out[order[:-1]] = (joined[:, 1:] == joined[:, :-1]).all(axis=0)
+    return out[: said.shape[1]]
 
 
 def _per_class(output: Any, truth: Any) -> Array:
@@ -84,7 +94,7 @@ def _characters(table: Array) -> Array:
     step = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     wide = np.repeat(table[[0, 1, 3]], lengths, axis=1)
     wide[1] += step
-    return np.unique(wide, axis=1)
+    return _different(wide)
 
 
 def overlap_counts(output: Any, truth: Any) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +13,7 @@ from conjoin.fusion.applied import Applied
 from conjoin.fusion.packing import ask, known, members_of, names_of, number
 from conjoin.fusion.single import guarded
 from conjoin.fusion.spans.laid import Distinct, Laid, apart, distinct, lay
-from conjoin.fusion.spans.plain import chosen, meeting, span_vote
+from conjoin.fusion.spans.plain import ROUNDING, chosen, graded, meeting, supports
 from conjoin.outputs import Spans
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from conjoin.scores import FieldScore
 
 FOLDS = 5
+MOST_SPANS = 60_000
+"""Of more spans than this, only every second, third ... row is fitted to."""
 RIDGE = 2.0
 BLOCKS = 5
 """Features of each member: it says the span; the logit of its score; it says the class at other ends that
@@ -139,10 +141,27 @@ def fit_span_posterior(
 
     ridge: of all weights but the base; that of class and member together is 3 times as much. The threshold is
     that with the best `score` (exact F1 by default) when each of 5 parts of the rows is judged by the others.
-    weights: (n,) of rows. seed has no influence. Gives a `SpanPosterior`, or `Single` where the best member
+    Of more than MOST_SPANS spans every second, third ... row is fitted to. weights: (n,) of rows. seed has no
+    influence. Gives a `SpanPosterior`, or `Single` where the best member
     does better on the same rows. Raises OutputsError and TruthError.
     """
     score = score or _f1()
+    _row_mass(truth, outputs, weights)
+    thin = slice(None, None, _step(outputs))
+    some = {n: o.take(thin) for n, o in outputs.items()}
+    part = None if weights is None else np.asarray(weights, np.float64)[thin]
+    fitted = _posterior(some, truth.take(thin), part, score, ridge)
+    return guarded(fitted, outputs, truth, score, weights)
+
+
+def _step(outputs: Mapping[str, Any]) -> int:
+    """1 where all rows are fitted to, 2 for every second ..., where there are very many spans."""
+    return max(1, -(-sum(len(o.starts) for o in outputs.values()) // MOST_SPANS))
+
+
+def _posterior(
+    outputs: Mapping[str, Any], truth: Spans, weights: Any, score: FieldScore, ridge: float
+) -> SpanPosterior:
     mass = _row_mass(truth, outputs, weights)
     laid = lay(outputs)
     found = distinct(laid)
@@ -151,16 +170,16 @@ def fit_span_posterior(
     y = _right(laid, found, truth)
     M, K = len(laid.names), len(classes)
     penalty = ridge * np.concatenate([[1e-3], np.ones(K + M * BLOCKS), np.full(M * K, 3.0)])
+    w = logistic(X, y, mass[found.row], penalty)
     part = found.row % FOLDS
     held_out = np.zeros(len(found))
     for fold in range(FOLDS):
-        w = logistic(X, y, np.where(part == fold, 0.0, mass[found.row]), penalty)
-        held_out[part == fold] = _probability(X[part == fold], w)
+        without = logistic(X, y, np.where(part == fold, 0.0, mass[found.row]), penalty, start=w)
+        held_out[part == fold] = _probability(X[part == fold], without)
     threshold = _threshold(laid, found, held_out, outputs, truth, score, weights)
-    w = logistic(X, y, mass[found.row], penalty)
     cuts = np.cumsum([1, K, M * BLOCKS])
     base, by_class, by_member, by_both = np.split(w, cuts)
-    fitted = SpanPosterior(
+    return SpanPosterior(
         laid.names,
         classes,
         float(base[0]),
@@ -169,7 +188,6 @@ def fit_span_posterior(
         by_both.reshape(M, K),
         threshold,
     )
-    return guarded(fitted, outputs, truth, score, weights)
 
 
 def _f1() -> FieldScore:
@@ -209,9 +227,10 @@ def _threshold(
     """The threshold with the best score: between neighbouring probabilities of at most 40 quantiles."""
     if not len(p):
         return 0.5
+    answer = graded(laid, found, p, outputs)
     kept = apart(found.row, found.start, found.end, p, found.code)
     tried = np.unique(np.round(np.quantile(p[kept], np.linspace(0.0, 1.0, 41)), 6))
-    losses = np.array([score.loss(chosen(laid, found, p, p >= t, outputs), truth, weights) for t in tried])
+    losses = np.array([score.loss(answer(float(t)), truth, weights) for t in tried])
     losses = np.where(np.isnan(losses), np.inf, losses)
     smooth = np.convolve(np.pad(losses, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
     return float(tried[int(np.argmin(smooth))])
@@ -221,12 +240,14 @@ def _probability(X: Array, w: Array) -> Array:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(X @ w, -500.0, 500.0))))
 
 
-def logistic(X: Array, y: Array, mass: Array, penalty: Array, steps: int = 60) -> Array:
+def logistic(
+    X: Array, y: Array, mass: Array, penalty: Array, *, start: Array | None = None, steps: int = 60
+) -> Array:
     """Weights of the least  sum mass log-loss + sum penalty w^2 / 2, by Newton's method.
 
-    X (c, P), y (c,) 0 or 1, mass (c,), penalty (P,) above 0.
+    X (c, P), y (c,) 0 or 1, mass (c,), penalty (P,) above 0; start (P,) or zeros.
     """
-    w = np.zeros(X.shape[1])
+    w = np.zeros(X.shape[1]) if start is None else start.copy()
     kept = mass > 0
     X, y, mass = X[kept], y[kept], mass[kept]
     for _ in range(steps):
@@ -261,19 +282,26 @@ def fit_span_vote(
     best: tuple[float, dict[str, float], dict[str, Any]] | None = None
     for shares in _shares(outputs, truth, mass):
         for overlap in (1.0, 0.5):
-            scores = np.unique(
-                np.round(span_vote(outputs, weights=shares, share=0.0, overlap=overlap).scores, 6)
-            )
+            answer, scores = _graded_vote(outputs, shares, overlap)
             if len(scores) > 24:
                 scores = np.unique(np.quantile(scores, np.linspace(0.0, 1.0, 24), method="lower"))
             for share in np.clip(scores, 0.0, 1.0).tolist():
-                answer = span_vote(outputs, weights=shares, share=share, overlap=overlap)
-                loss = score.loss(answer, truth, weights)
+                loss = score.loss(answer(share - ROUNDING), truth, weights)
                 if best is None or loss < best[0] - 1e-12:
                     best = (loss, shares, {"share": share, "overlap": overlap})
     if best is None:
         best = (0.0, dict.fromkeys(outputs, 1.0), {})
     return guarded(Applied("spans", "span_vote", best[1], best[2]), outputs, truth, score, weights)
+
+
+def _graded_vote(
+    outputs: Mapping[str, Any], shares: Mapping[str, float], overlap: float
+) -> tuple[Callable[[float], Spans], Array]:
+    """The answer of `span_vote` at each threshold, and the different scores, rounded."""
+    laid = lay(outputs, shares)
+    found = distinct(laid)
+    score = laid.shares @ supports(laid, found, overlap, scored=False) / laid.mass[found.row]
+    return graded(laid, found, score, outputs), np.unique(np.round(score, 6))
 
 
 def _shares(outputs: Mapping[str, Any], truth: Spans, mass: Array) -> list[dict[str, float]]:

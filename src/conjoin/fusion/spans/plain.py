@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def span_vote(
     _fraction("overlap", overlap)
     laid = lay(outputs, weights)
     found = distinct(laid)
-    support = supports(laid, found, overlap, scored)
+    support = supports(laid, found, overlap, scored=scored)
     score = laid.shares @ support / laid.mass[found.row]
     enough = score >= share - ROUNDING if votes is None else (support > 0).sum(axis=0) >= votes - ROUNDING
     return chosen(laid, found, score, enough, outputs)
@@ -59,12 +59,23 @@ def chosen(laid: Laid, found: Distinct, score: Array, enough: Array, outputs: Ma
     """The spans with enough votes, without overlaps."""
     at = np.flatnonzero(enough)
     kept = at[apart(found.row[at], found.start[at], found.end[at], score[at], found.code[at])]
-    return fused(
-        laid, found.row[kept], found.start[kept], found.end[kept], found.code[kept], score[kept], outputs
-    )
+    return _some(laid, found, score, kept, outputs)
 
 
-def supports(laid: Laid, found: Distinct, overlap: float, scored: bool) -> Array:
+def graded(laid: Laid, found: Distinct, score: Array, outputs: Mapping[str, Any]) -> Callable[[float], Spans]:
+    """From a threshold to the spans of at least that score, without overlaps.
+
+    Higher scores are kept first, so that what overlaps is decided once for all thresholds.
+    """
+    kept = np.flatnonzero(apart(found.row, found.start, found.end, score, found.code))
+    return lambda least: _some(laid, found, score, kept[score[kept] >= least], outputs)
+
+
+def _some(laid: Laid, found: Distinct, score: Array, at: Array, outputs: Mapping[str, Any]) -> Spans:
+    return fused(laid, found.row[at], found.start[at], found.end[at], found.code[at], score[at], outputs)
+
+
+def supports(laid: Laid, found: Distinct, overlap: float, *, scored: bool) -> Array:
     """(M, c): what each member gives to each different span, 0 to 1 (its score, or 1)."""
     out = np.zeros((len(laid.names), len(found)))
     given = laid.score if scored else np.ones(len(laid.score))
