@@ -43,6 +43,12 @@ def precision_and_recall(
 
     levels: T of intersection over union. most: boxes of a row and class that count, the best first. size: key
     of SIZES. NaN for a class without objects. Raises OutputsError, TruthError.
+
+    >>> truth = Boxes([[0, 0, 9, 9]], [1.0], [0], [0, 1], ("cat",))
+    >>> found = Boxes([[0, 0, 9, 6]], [0.3], [0], [0, 1], ("cat",))
+    >>> precision_and_recall(found, truth, levels=[0.5, 0.75])[1]
+    array([[1.],
+           [0.]])
     """
     found, true = _checked(output, truth)
     flags, needed, codes = _matched(found, true, np.asarray(levels, np.float64), most, SIZES[size])

@@ -55,7 +55,11 @@ TRUSTED = "weighted_boxes_fusion"
 SCORE = "ap50"
 """The score where nobody asks for one."""
 
-CANDIDATES: tuple[str, ...] = ("weighted_boxes_fusion", "probabilistic_ensembling")
+CANDIDATES: tuple[str, ...] = (
+    "weighted_boxes_fusion",
+    "non_maximum_weighted",
+    "probabilistic_ensembling",
+)
 """What an automatic choice tries, simple first."""
 
 __all__ = [

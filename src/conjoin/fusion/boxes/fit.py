@@ -92,6 +92,11 @@ def fit_weighted_boxes_fusion(
     which calibration and weights are fitted without the rows that are judged. With conf_type "max", unlike
     detectors keep the best one's order, and the others add what it missed; where detectors are equals,
     "avg" counts how many agree.
+
+    >>> truth = Boxes([[0, 0, 9, 9]], [1.0], [0], [0, 1], ("cat",))
+    >>> found = Boxes([[0, 0, 9, 8]], [0.3], [0], [0, 1], ("cat",))
+    >>> fit_weighted_boxes_fusion({"a": found, "b": found}, truth).needs
+    ('a', 'b')
     """
     if conf_type not in plain.CONF_TYPES:
         raise OutputsError(f"no conf_type {conf_type!r}; there are {', '.join(plain.CONF_TYPES)}")
@@ -109,7 +114,13 @@ def fit_non_maximum_weighted(
     seed: int = 0,
     folds: int = 4,
 ) -> Any:
-    """NMW with calibrated scores, weights and thresholds fitted as by `fit_weighted_boxes_fusion`."""
+    """NMW with calibrated scores, weights and thresholds fitted as by `fit_weighted_boxes_fusion`.
+
+    >>> truth = Boxes([[0, 0, 9, 9]], [1.0], [0], [0, 1], ("cat",))
+    >>> found = Boxes([[0, 0, 9, 8]], [0.3], [0], [0, 1], ("cat",))
+    >>> fit_non_maximum_weighted({"a": found, "b": found}, truth).needs
+    ('a', 'b')
+    """
     return _fit("non_maximum_weighted", outputs, truth, weights, score, seed, folds, {})
 
 
@@ -122,7 +133,13 @@ def fit_nms(
     seed: int = 0,
     folds: int = 4,
 ) -> Any:
-    """NMS with calibrated scores, weights and thresholds fitted as by `fit_weighted_boxes_fusion`."""
+    """NMS with calibrated scores, weights and thresholds fitted as by `fit_weighted_boxes_fusion`.
+
+    >>> truth = Boxes([[0, 0, 9, 9]], [1.0], [0], [0, 1], ("cat",))
+    >>> found = Boxes([[0, 0, 9, 8]], [0.3], [0], [0, 1], ("cat",))
+    >>> fit_nms({"a": found, "b": found}, truth).needs
+    ('a', 'b')
+    """
     return _fit("nms", outputs, truth, weights, score, seed, folds, {})
 
 
@@ -136,7 +153,13 @@ def fit_soft_nms(
     method: str = "gaussian",
     folds: int = 4,
 ) -> Any:
-    """Soft-NMS with calibrated scores, weights and thresholds fitted as by `fit_weighted_boxes_fusion`."""
+    """Soft-NMS with calibrated scores, weights and thresholds fitted as by `fit_weighted_boxes_fusion`.
+
+    >>> truth = Boxes([[0, 0, 9, 9]], [1.0], [0], [0, 1], ("cat",))
+    >>> found = Boxes([[0, 0, 9, 8]], [0.3], [0], [0, 1], ("cat",))
+    >>> fit_soft_nms({"a": found, "b": found}, truth).needs
+    ('a', 'b')
+    """
     return _fit("soft_nms", outputs, truth, weights, score, seed, folds, {"method": method})
 
 
@@ -154,6 +177,11 @@ def fit_probabilistic_ensembling(
     logit p = b + sum over members in the cluster (a_m x_m + c_m), x_m the logit of the member's best
     calibrated score there: witnesses that repeat each other get small a_m. a_m, c_m have ridges towards 0.5
     and 1. The fuser is `probabilistic_ensembling` with b as the prior and a_m, c_m in its calibration.
+
+    >>> truth = Boxes([[0, 0, 9, 9]], [1.0], [0], [0, 1], ("cat",))
+    >>> found = Boxes([[0, 0, 9, 8]], [0.3], [0], [0, 1], ("cat",))
+    >>> fit_probabilistic_ensembling({"a": found, "b": found}, truth).needs
+    ('a', 'b')
     """
     task = _task(outputs, truth, weights, score, seed)
     calibration: dict[str, Any] = dict(task.calibration())

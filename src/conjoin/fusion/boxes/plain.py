@@ -99,6 +99,10 @@ def non_maximum_weighted(
 
     Clusters are around their strongest box; corners: sum w s IoU x / sum w s IoU, IoU with that box, whose
     score, times w / max w, is the cluster's.
+
+    >>> a = Boxes([[0, 0, 2, 2], [0, 0, 2, 1]], [0.6, 0.4], [0, 0], [0, 2], ("cat",))
+    >>> non_maximum_weighted({"a": a}, iou_thr=0.4).coords
+    array([[0.  , 0.  , 2.  , 1.75]])
     """
     _check(iou_thr=iou_thr)
     laid = lay_out(
@@ -127,6 +131,10 @@ def probabilistic_ensembling(
     cluster, w_m = 1 by default. Corners: sum w s x / sum w s. prior: the chance of a true box before anybody
     looked; 0.5 is the paper's without a background class. A member that has no box in the cluster says
     nothing. Clusters are around their strongest box. Scores are cut to [1e-6, 1 - 1e-6].
+
+    >>> a = Boxes([[0, 0, 2, 2]], [0.8], [0], [0, 1], ("cat",))
+    >>> probabilistic_ensembling({"a": a, "b": a}).scores.round(6)
+    array([0.941176])
     """
     _check(iou_thr=iou_thr, prior=prior)
     laid = lay_out(
@@ -152,6 +160,10 @@ def nms(
     """Non-maximum suppression: of boxes that overlap above `iou_thr`, the best stays.
 
     Scores count times w / max w, w the weights of the members present.
+
+    >>> a = Boxes([[0, 0, 2, 2], [0, 0, 2, 1.5]], [0.6, 0.9], [0, 0], [0, 2], ("cat",))
+    >>> nms({"a": a}).scores
+    array([0.9])
     """
     _check(iou_thr=iou_thr)
     laid = lay_out(
@@ -180,6 +192,10 @@ def soft_nms(
 
     method "linear": times 1 - IoU above `iou_thr`; "gaussian": times exp(-IoU^2 / sigma). Boxes whose score
     does not stay above `thresh` are left out. Scores count times w / max w, as of `nms`.
+
+    >>> a = Boxes([[0, 0, 2, 2], [0, 0, 2, 1.5]], [0.6, 0.9], [0, 0], [0, 2], ("cat",))
+    >>> soft_nms({"a": a}, method="linear").scores
+    array([0.9 , 0.15])
     """
     if method not in METHODS:
         raise OutputsError(

@@ -50,6 +50,11 @@ def fit_calibration(
     A box is right where it is the best of its row and class that overlaps a true box by `level`. weights:
     (n,) of rows. least: a class gets a shift of its own where at least that many boxes in it are right; its
     ridge pulls it to 0. The slope is pulled to 1 and never negative. Raises OutputsError, TruthError.
+
+    >>> truth = Boxes([[0, 0, 9, 9]], [1.0], [0], [0, 1], ("cat",))
+    >>> found = Boxes([[0, 0, 9, 8]], [0.3], [0], [0, 1], ("cat",))
+    >>> fit_calibration(found, truth)["of"]
+    'logit'
     """
     from conjoin.scores.boxes import hits
 
