@@ -163,6 +163,19 @@ def bleu_pairs(
 
 
 @jit
+def match_with_bag(names: Array, begin: int, end: int, bag: Array, count: Array) -> Any:
+    """sum_g min(count_g, bag_g) of the n-grams names[begin:end]. count: zeros, and zeros again at the end."""
+    match = 0.0
+    for p in range(begin, end):
+        name = names[p]
+        match += min(count[name] + 1.0, bag[name]) - min(count[name], bag[name])
+        count[name] += 1.0
+    for p in range(begin, end):
+        count[names[p]] = 0.0
+    return match
+
+
+@jit
 def bag_matches(
     seq: Array,
     bounds: Array,
@@ -214,16 +227,9 @@ def bag_matches(
             at = 0
             for t in range(rows[r], rows[r + 1]):
                 length = bounds[texts[t] + 1] - bounds[texts[t]]
-                match = 0.0
-                for p in range(at, at + length - k):
-                    name = np.int64(names[p])
-                    match += min(count[name] + 1.0, bag[name]) - min(count[name], bag[name])
-                    count[name] += 1.0
-                for p in range(at, at + length - k):
-                    count[names[p]] = 0.0
                 out[t, k, 0] = max(length - k, 0)
                 out[t, k, 1] = whole
-                out[t, k, 2] = match
+                out[t, k, 2] = match_with_bag(names, at, at + length - k, bag, count)
                 at += length
 
 

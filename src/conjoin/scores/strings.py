@@ -72,6 +72,15 @@ def blank_words(texts: Sequence[str]) -> list[list[str]]:
     return [t.split() for t in texts]
 
 
+def single_characters(texts: Sequence[str]) -> list[list[str]]:
+    """Each character a word, but white space: sacrebleu's rule for scripts that have no blanks between words.
+
+    >>> single_characters(["日本 語"])
+    [['日', '本', '語']]
+    """
+    return [list("".join(t.split())) for t in texts]
+
+
 def lower_words(texts: Sequence[str]) -> list[list[str]]:
     """Words between white space, in lower case: the words of TER."""
     return [t.lower().split() for t in texts]
@@ -145,6 +154,7 @@ def plain_words(texts: Sequence[str]) -> list[list[str]]:
 
 WORDS: dict[str, Callable[[Sequence[str]], list[list[str]]]] = {
     "blank": blank_words,
+    "char": single_characters,
     "lower": lower_words,
     "13a": mteval_words,
     "chrf": chrf_words,
