@@ -55,7 +55,7 @@ def sorted_positions(scores: Array, starts: Array) -> Array:
     [1, 0, 2]
     """
     out = np.empty(len(scores), np.int64)
-    bits = np.ascontiguousarray(scores + 0.0, np.float64).view(np.int64)  # + 0.0: no -0.0
+    bits = np.ascontiguousarray(scores, np.float64).view(np.int64)
     order(bits, np.ascontiguousarray(starts, np.int64), out)
     return out
 
@@ -208,7 +208,7 @@ def combine(
 def order(bits: Array, starts: Array, out: Array) -> None:
     """out (C,): within each row the positions by falling score, ties in their order.
 
-    bits: the float64 scores viewed as int64 (no NaN, no -0.0). Long rows by their bytes, lowest first.
+    bits: the float64 scores viewed as int64 (no NaN). Long rows by their bytes, lowest first.
     """
     rows = len(starts) - 1
     widest = 0
@@ -221,6 +221,8 @@ def order(bits: Array, starts: Array, out: Array) -> None:
         width = starts[r + 1] - base
         for i in range(width):
             b = bits[base + i]
+            if b == -0x8000000000000000:  # -0.0 is 0.0
+                b = 0
             keys[0, i] = b if b < 0 else b ^ 0x7FFFFFFFFFFFFFFF
             index[0, i] = base + i
         now = 0

@@ -106,7 +106,7 @@ def test_normalisations_by_hand():
     assert set(want) == set(NORMS)
     for name, numbers in want.items():
         np.testing.assert_allclose(normalised(laid, name), numbers, atol=1e-12, err_msg=name)
-    assert normalised(laid, None) is laid.scores
+    np.testing.assert_array_equal(normalised(laid, None), laid.scores)
     lows = normalised(laid, "theoretical_min", lows={"a": -1.0})
     np.testing.assert_allclose(lows, [1, 3 / 4, 2 / 4, 1])
 

@@ -74,25 +74,29 @@ def _each(pool: Pool, values: Array, reduce: np.ufunc, empty: float) -> Array:
 
 
 def _min_max(pool: Pool) -> Array:
-    low, high = _each(pool, pool.scores, np.minimum, 0.0), _each(pool, pool.scores, np.maximum, 0.0)
+    scores = pool.scores
+    low, high = _each(pool, scores, np.minimum, 0.0), _each(pool, scores, np.maximum, 0.0)
     span = np.maximum(high - low, LEAST)
-    return cast("Array", (pool.scores - pool.spread(low)) / pool.spread(span))
+    return cast("Array", (scores - pool.spread(low)) / pool.spread(span))
 
 
 def _max(pool: Pool) -> Array:
-    high = np.maximum(_each(pool, pool.scores, np.maximum, 0.0), LEAST)
-    return cast("Array", pool.scores / pool.spread(high))
+    scores = pool.scores
+    high = np.maximum(_each(pool, scores, np.maximum, 0.0), LEAST)
+    return cast("Array", scores / pool.spread(high))
 
 
 def _sum(pool: Pool) -> Array:
-    low = _each(pool, pool.scores, np.minimum, 0.0)
-    total = _each(pool, pool.scores, np.add, 0.0) - low * pool.lengths
-    return cast("Array", (pool.scores - pool.spread(low)) / pool.spread(np.maximum(total, LEAST)))
+    scores = pool.scores
+    low = _each(pool, scores, np.minimum, 0.0)
+    total = _each(pool, scores, np.add, 0.0) - low * pool.lengths
+    return cast("Array", (scores - pool.spread(low)) / pool.spread(np.maximum(total, LEAST)))
 
 
 def _zscore(pool: Pool) -> Array:
+    scores = pool.scores
     count = np.maximum(pool.lengths, 1)
-    centred = pool.scores - pool.spread(_each(pool, pool.scores, np.add, 0.0) / count)
+    centred = scores - pool.spread(_each(pool, scores, np.add, 0.0) / count)
     spread = np.sqrt(_each(pool, centred**2, np.add, 0.0) / count)
     return cast("Array", centred / pool.spread(np.maximum(spread, LEAST)))
 
@@ -111,12 +115,14 @@ def _borda(pool: Pool) -> Array:
 
 
 def _softmax(pool: Pool) -> Array:
-    raised = np.exp(pool.scores - pool.spread(_each(pool, pool.scores, np.maximum, 0.0)))
+    scores = pool.scores
+    raised = np.exp(scores - pool.spread(_each(pool, scores, np.maximum, 0.0)))
     return cast("Array", raised / pool.spread(np.maximum(_each(pool, raised, np.add, 1.0), LEAST)))
 
 
 def _log_softmax(pool: Pool) -> Array:
-    low = pool.scores - pool.spread(_each(pool, pool.scores, np.maximum, 0.0))
+    scores = pool.scores
+    low = scores - pool.spread(_each(pool, scores, np.maximum, 0.0))
     return cast("Array", low - pool.spread(np.log(_each(pool, np.exp(low), np.add, 1.0))))
 
 
@@ -126,14 +132,15 @@ def _sigmoid(pool: Pool) -> Array:
 
 def _theoretical_min(pool: Pool, lows: Mapping[str, float] | None) -> Array:
     """(s - low of the member) / (highest of the list - low)."""
+    scores = pool.scores
     if lows is None:
         lows = dict.fromkeys(pool.names, 0.0)
     unknown = [n for n in pool.names if n not in lows]
     if unknown:
         raise OutputsError(f"no least score for {listed(unknown)}; lows has {listed(lows)}")
     low = np.repeat(np.array([float(lows[n]) for n in pool.names])[:, None], pool.lengths.shape[1], axis=1)
-    span = np.maximum(_each(pool, pool.scores, np.maximum, 0.0) - low, LEAST)
-    return cast("Array", (pool.scores - pool.spread(low)) / pool.spread(span))
+    span = np.maximum(_each(pool, scores, np.maximum, 0.0) - low, LEAST)
+    return cast("Array", (scores - pool.spread(low)) / pool.spread(span))
 
 
 NORMS: dict[str, Callable[[Pool], Array]] = {

@@ -157,12 +157,12 @@ def _lines(task: Judged, codes: Array, groups: int) -> dict[str, Array]:
     hits = task.hits.astype(np.float64)
     mass = laid.spread(np.broadcast_to(task.weights, laid.lengths.shape))
     group = laid.spread(np.broadcast_to(codes, laid.lengths.shape))
-    ends = np.cumsum(laid.lengths.sum(axis=1))
+    ends, scores = np.cumsum(laid.lengths.sum(axis=1)), laid.scores
     out = {}
     for m, name in enumerate(laid.names):
         own = np.arange(ends[m] - laid.lengths[m].sum(), ends[m])
         own = own[mass[own] > 0]
-        x, y, w = laid.scores[own], hits[own], mass[own]
+        x, y, w = scores[own], hits[own], mass[own]
         centre, spread = (float(x.mean()), max(float(x.std()), 1e-9)) if len(x) else (0.0, 1.0)
         z = (x - centre) / spread
         line = logistic(z, y, w, np.zeros(2), 1e-3)

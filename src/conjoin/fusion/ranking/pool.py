@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Pool:
     """M members' lists over n rows, T entries in all, C different candidates (item and row).
 
-    names: the M members with weight, sorted. weights: (M,). ids, scores: (T,) of the entries.
+    names: the M members with weight, sorted. weights: (M,). ids: (T,) of the entries; parts: their scores,
+    an array a member.
     begins, ends: (M, n); the list of member m for row r is `begins[m, r]:ends[m, r]`, best first.
     slots: (T,) the candidate of each entry. firsts: (C,) the first entry of each candidate. starts: (n + 1,)
     cuts the candidates into rows, in order of first appearance. spoken: (M, n) who answered which row.
@@ -31,7 +32,7 @@ class Pool:
     names: tuple[str, ...]
     weights: Array
     ids: Array
-    scores: Array
+    parts: tuple[Array, ...]
     begins: Array
     ends: Array
     slots: Array
@@ -43,6 +44,11 @@ class Pool:
     def answered(self) -> Array:
         """(n,): whether anybody answered."""
         return cast("Array", self.spoken.any(axis=0))
+
+    @property
+    def scores(self) -> Array:
+        """(T,): of the entries."""
+        return np.concatenate(self.parts)
 
     @property
     def lengths(self) -> Array:
@@ -114,7 +120,7 @@ def _merged(names: tuple[str, ...], weights: Array, lists: list[Ranking]) -> Poo
     ids = np.concatenate(filled)
     keys = kernels.keys_of([ids])[0]
     most = int((ends - begins).sum(axis=0).max()) if rows else 0
-    slots, firsts = np.empty(len(ids), np.int64), np.empty(len(ids), np.int64)
+    slots, firsts = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
     starts = np.zeros(rows + 1, np.int64)
     twice = kernels.merge(keys, begins, ends, most, slots, firsts, starts)
     if twice >= 0:
@@ -124,8 +130,8 @@ def _merged(names: tuple[str, ...], weights: Array, lists: list[Ranking]) -> Poo
             "(conjoin.fusion.ranking.distinct keeps the best)"
         )
     spoken = np.array([o.answered for o in lists])
-    scores = np.concatenate([o.scores for o in lists])
-    return Pool(names, weights, ids, scores, begins, ends, slots, firsts[: starts[-1]].copy(), starts, spoken)
+    parts = tuple(o.scores for o in lists)
+    return Pool(names, weights, ids, parts, begins, ends, slots, firsts[: starts[-1]], starts, spoken)
 
 
 def _check(name: str, output: Any) -> None:
