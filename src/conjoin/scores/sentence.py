@@ -187,6 +187,7 @@ PAIRS: dict[str, Callable[[Group], Array]] = {
     "chrf": chrf,
     "chrf++": partial(chrf, word_order=2),
     "bleu": bleu,
+    "bleu_char": partial(bleu, words="char"),
     "ter": translation_edit_rate,
     "word_edits": word_edits,
     "char_edits": char_edits,

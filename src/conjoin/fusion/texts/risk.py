@@ -37,8 +37,9 @@ def minimum_bayes_risk(
     `temperature` it is proportional to weight x exp(score / temperature), and a score that is unknown counts
     as the mean of its row. Ties go to the text with more weight, then to the first member by name.
 
-    utility: chrf, chrf++, bleu (one sentence, effective order, 13a words), rouge1, rouge2, rougeL, exact; or
-    ter, word_edits, char_edits, of which less is better; or a function (hypothesis, reference) -> number.
+    utility: chrf, chrf++, bleu (one sentence, effective order, 13a words), bleu_char (for scripts without
+    blanks), rouge1, rouge2, rougeL, exact; or ter, word_edits, char_edits, of which less is better; or a
+    function (hypothesis, reference) -> number.
     aggregate: compare with one weighted bag of n-grams instead of with each text, in time linear in the
     number of texts; for chrf and chrf++ (Vamvas and Sennrich 2024) and bleu (DeNero et al. 2009).
     candidates: members whose texts may be chosen, all by default; the others only count as evidence.
