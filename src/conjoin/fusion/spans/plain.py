@@ -234,7 +234,7 @@ def weighted_boxes_fusion(
     Raises OutputsError.
 
     >>> a = Spans([0], [8], [0.9], [0], [0, 1], ["place"])
-    >>> b = Spans([0], [10], [0.3], [0], [0, 1], ["place"])
+    >>> b = Spans([0], [10], [0.1], [0], [0, 1], ["place"])
     >>> weighted_boxes_fusion({"a": a, "b": b}).ends
     array([8])
     """
