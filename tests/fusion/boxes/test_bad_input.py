@@ -141,6 +141,12 @@ def test_tidied():
         ({"calibration": {"a": {"slope": 1}}}, "calibration of 'a'"),
         ({"calibration": {"a": {"of": "logit", "slope": -1.0, "intercept": 0}}}, "calibration of 'a'"),
         ({"calibration": {"a": 3}}, "calibration of 'a'"),
+        ({"calibration": [1]}, "calibration must be"),
+        ({"iou_thr": "half"}, "iou_thr must lie in 0 to 1, not 'half'"),
+        ({"skip_box_thr": "x"}, "skip_box_thr must lie in 0 to 1"),
+        ({"class_weights": {"a": 2}}, "class_weights must be"),
+        ({"class_weights": {"a": {"a": "much"}}}, "weights are finite"),
+        ({"bounds": "abcd"}, "bounds must be 4 numbers"),
     ],
 )
 def test_options_that_do_not_fit(options, told):

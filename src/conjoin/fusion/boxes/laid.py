@@ -140,11 +140,15 @@ def tidied(output: Boxes, *, bounds: Bounds = None) -> Boxes:
 
 def clipped(coords: Array, bounds: Sequence[float]) -> Array:
     """Regions (t, 2 D) cut to the space between two corners. Raises OutputsError on senseless bounds."""
-    edges = np.asarray(bounds, np.float64)
     D = coords.shape[1] // 2
+    try:
+        edges = np.asarray(bounds, np.float64)
+    except (TypeError, ValueError):
+        edges = np.zeros(0)
     if edges.shape != (2 * D,) or not bool((edges[D:] > edges[:D]).all()):
         raise OutputsError(
-            f"bounds must be {2 * D} numbers, the lower corner and then a higher upper corner, not {bounds!r}"
+            f"bounds must be {2 * D} numbers, the lower corner and then a higher upper corner, "
+            f"not {bounds!r:.80}"
         )
     return np.clip(coords, np.tile(edges[:D], 2), np.tile(edges[D:], 2))
 
@@ -157,18 +161,28 @@ def _class_table(
     code_of = {c: k for k, c in enumerate(classes)}
     for m, (share, part) in enumerate(zip(shares.values(), parts, strict=True)):
         table[m, [code_of[c] for c in part.classes]] = share
+    if class_weights and not _is_table(class_weights):
+        raise OutputsError(f"class_weights must be {{member: {{class: factor}}}}, not {class_weights!r:.80}")
     for m, name in enumerate(shares):
         for c, w in (class_weights or {}).get(name, {}).items():
             if c not in code_of:
                 hint = nearest(str(c), code_of)
                 raise OutputsError(f"class_weights of {name!r}: no member knows the class {c!r}{hint}")
-            if not (np.isfinite(w) and w >= 0):
-                raise OutputsError(f"class_weights of {name!r}: {c!r} has {w}; weights are finite and >= 0")
+            if not (isinstance(w, int | float) and np.isfinite(w) and w >= 0):
+                raise OutputsError(
+                    f"class_weights of {name!r}: {c!r} has {w!r:.40}; weights are finite and >= 0"
+                )
             table[m, code_of[c]] *= float(w)
     return table
 
 
+def _is_table(given: object) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(v, Mapping) for v in given.values())
+
+
 def _scores(name: str, part: Boxes, calibration: Calibration) -> Array:
+    if calibration is not None and not isinstance(calibration, Mapping):
+        raise OutputsError(f"calibration must be {{member: map}}, not {calibration!r:.80}")
     if calibration is not None and name in calibration:
         return calibrated(part, calibration[name], name)
     most = float(part.scores.max()) if len(part.scores) else 0.0

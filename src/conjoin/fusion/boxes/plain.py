@@ -75,7 +75,7 @@ def weighted_boxes_fusion(
     if conf_type not in CONF_TYPES:
         known = listed(CONF_TYPES)
         raise OutputsError(f"no conf_type {conf_type!r}{nearest(str(conf_type), CONF_TYPES)}; known: {known}")
-    _check(iou_thr=iou_thr)
+    _check(iou_thr=iou_thr, skip_box_thr=skip_box_thr)
     laid = lay_out(
         outputs, weights, class_weights=class_weights, calibration=calibration, bounds=bounds,
         skip_box_thr=skip_box_thr,
@@ -104,7 +104,7 @@ def non_maximum_weighted(
     >>> non_maximum_weighted({"a": a}, iou_thr=0.4).coords
     array([[0.  , 0.  , 2.  , 1.75]])
     """
-    _check(iou_thr=iou_thr)
+    _check(iou_thr=iou_thr, skip_box_thr=skip_box_thr)
     laid = lay_out(
         outputs, weights, class_weights=class_weights, calibration=calibration, bounds=bounds,
         skip_box_thr=skip_box_thr,
@@ -136,7 +136,7 @@ def probabilistic_ensembling(
     >>> probabilistic_ensembling({"a": a, "b": a}).scores.round(6)
     array([0.941176])
     """
-    _check(iou_thr=iou_thr, prior=prior)
+    _check(iou_thr=iou_thr, skip_box_thr=skip_box_thr, prior=prior)
     laid = lay_out(
         outputs, weights, class_weights=class_weights, calibration=calibration, bounds=bounds,
         skip_box_thr=skip_box_thr,
@@ -165,7 +165,7 @@ def nms(
     >>> nms({"a": a}).scores
     array([0.9])
     """
-    _check(iou_thr=iou_thr)
+    _check(iou_thr=iou_thr, skip_box_thr=skip_box_thr)
     laid = lay_out(
         outputs, weights, class_weights=class_weights, calibration=calibration, bounds=bounds,
         skip_box_thr=skip_box_thr,
@@ -201,9 +201,9 @@ def soft_nms(
         raise OutputsError(
             f"no method {method!r}{nearest(str(method), METHODS)}; there are {listed(METHODS)}"
         )
-    _check(iou_thr=iou_thr, thresh=thresh)
-    if not sigma > 0:
-        raise OutputsError(f"sigma must be above 0, not {sigma}")
+    _check(iou_thr=iou_thr, skip_box_thr=skip_box_thr, thresh=thresh)
+    if not _number(sigma) > 0:
+        raise OutputsError(f"sigma must be above 0, not {sigma!r:.60}")
     laid = lay_out(
         outputs, weights, class_weights=class_weights, calibration=calibration, bounds=bounds,
         skip_box_thr=skip_box_thr,
@@ -213,5 +213,12 @@ def soft_nms(
 
 def _check(**options: float) -> None:
     for name, value in options.items():
-        if not 0.0 <= value <= 1.0:
-            raise OutputsError(f"{name} must lie in 0 to 1, not {value}")
+        if not 0.0 <= _number(value) <= 1.0:
+            raise OutputsError(f"{name} must lie in 0 to 1, not {value!r:.60}")
+
+
+def _number(value: object) -> float:
+    try:
+        return float("nan") if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")
