@@ -125,6 +125,17 @@ w 1 bob 0.0 9.0 ignore_time_segment_in_scoring
     ]
 
 
+def test_many_segments_and_segments_that_overlap(tmp_path):
+    stm = "".join(f"u 1 ann {k} {k + 0.9} w{k}\n" for k in range(2000))
+    heard = "".join(f"u 1 {k + 0.2:.1f} 0.2 w{k}\n" for k in range(2000))
+    found = read(tmp_path, stm, a=heard)
+    assert found.outputs["a"].texts.tolist() == found.truth.texts.tolist()
+    stm = "u 1 ann 0 10 long\nu 1 bob 2 3 short\n"
+    heard = "u 1 1 .2 long\nu 1 2.4 .2 short\nu 1 5 .2 long\nu 1 11 1 none\n"
+    found = read(tmp_path, stm, a=heard)
+    assert found.outputs["a"].texts.tolist() == ["long long", "short", "none"]
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -11,6 +11,8 @@ alternatives in an answer (<ALT_BEGIN> <ALT> <ALT_END>) the first counts; in a r
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ def read(files: Mapping[str, Path], truth: Path | None) -> Found:
             continue
         places += [Place(key, s.start, s.end) for s in stretches]
         said += [s.text for s in stretches]
-        if any(_outside(w, stretches) for words in heard.values() for w in words.get(key, ())):
+        if any(None in _parted(words.get(key, ()), stretches) for words in heard.values()):
             places.append(Place(key, rest=True))
             said.append(None)
     outputs: dict[str, Output] = {n: _texts(words, places, segments) for n, words in heard.items()}
@@ -105,19 +107,29 @@ def read(files: Mapping[str, Path], truth: Path | None) -> Found:
     return Found(rows, outputs, told, tuple(places))
 
 
-def _outside(word: Word, segments: Sequence[Segment]) -> bool:
-    return not any(s.start <= word.middle < s.end for s in segments)
+def _parted(words: Sequence[Word], segments: Sequence[Segment]) -> dict[int | None, list[Word]]:
+    """Words by the number of their segment: the last to begin that holds the word's middle; None for none."""
+    begins = [s.start for s in segments]
+    latest = list(itertools.accumulate((s.end for s in segments), max))
+    found: dict[int | None, list[Word]] = {}
+    for word in words:
+        at: int | None = bisect.bisect_right(begins, word.middle) - 1
+        while at is not None and segments[at].end <= word.middle:
+            at = at - 1 if at > 0 and latest[at - 1] > word.middle else None
+        found.setdefault(None if at == -1 else at, []).append(word)
+    return found
 
 
 def _texts(heard: Heard, places: Sequence[Place], segments: Mapping[Key, Sequence[Segment]]) -> Texts:
     rows: list[list[Word]] = []
-    for place in places:
-        words = heard.get(place.key, [])
-        if place.rest:
-            words = [w for w in words if _outside(w, segments[place.key])]
-        elif math.isfinite(place.end):
-            words = [w for w in words if _inside(w, place, segments[place.key])]
-        rows.append(words)
+    for key, group in itertools.groupby(places, lambda p: p.key):
+        wanted = list(group)
+        words = heard.get(key, [])
+        if len(wanted) == 1 and math.isinf(wanted[0].end):
+            rows.append(words)
+            continue
+        parts = _parted(words, segments[key])
+        rows += [parts.get(None if place.rest else k, []) for k, place in enumerate(wanted)]
     flat = [w for row in rows for w in row]
     return Texts(
         np.array([" ".join(w.spelled for w in row) for row in rows], dtype=object),
@@ -127,12 +139,6 @@ def _texts(heard: Heard, places: Sequence[Place], segments: Mapping[Key, Sequenc
         starts=np.array([w.start for w in flat], dtype=np.float64),
         ends=np.array([w.end for w in flat], dtype=np.float64),
     )
-
-
-def _inside(word: Word, place: Place, segments: Sequence[Segment]) -> bool:
-    """Whether the first segment that holds the word's middle is this one."""
-    first = next((s for s in segments if s.start <= word.middle < s.end), None)
-    return first is not None and (first.start, first.end) == (place.start, place.end)
 
 
 def read_ctm(path: Path, *, reference: bool = False) -> Heard:

@@ -24,7 +24,7 @@ ALPHAS = (1.0, 0.75, 0.5, 0.25, 0.0)
 NULLS = (0.0, 0.2, 0.4, 0.6, 0.8)
 FOLDS = 4
 RIDGE = 1.0
-SURE = 1.645
+BEYOND = 1.645
 """Standard errors by which a setting must win on parts held out: chance alone does so in 5 of 100 cases."""
 SHORTLIST = 8
 """So many settings, those with the fewest wrong slots, are tried with the score itself."""
@@ -122,7 +122,7 @@ Setting = tuple["Array", dict[str, float], dict[str, Any]]
 def _holds(taught: Taught, settings: Sequence[Setting]) -> bool:
     """Whether the setting chosen on 3 of 4 parts beats the system chosen so, on the fourth, beyond chance.
 
-    Taken over all 4 parts: wrong slots, by SURE standard errors of the difference over texts.
+    Taken over all 4 parts: wrong slots, by BEYOND standard errors of the difference over texts.
     """
     net = taught.net
     names = net.words.names
@@ -135,7 +135,7 @@ def _holds(taught: Taught, settings: Sequence[Setting]) -> bool:
     gain = _held_out(np.array(alone), part) - _held_out(np.array([s[0] for s in settings]), part)
     of_text = np.bincount(taught.texts, gain, minlength=net.words.texts)
     error = float(np.std(of_text, ddof=1)) * len(of_text) ** 0.5 if len(of_text) > 1 else 0.0
-    return float(of_text.sum()) > SURE * error
+    return float(of_text.sum()) > BEYOND * error
 
 
 def _held_out(wrong: Array, part: Array) -> Array:
