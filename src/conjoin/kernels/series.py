@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.kernels.jit import jit
+from conjoin.kernels.jit import inner, jit
 
 Array = np.ndarray[Any, Any]
 
@@ -19,7 +19,7 @@ EWA, FIXED_SHARE, BOA, ML_POLY = 0, 1, 2, 3
 SQUARE, ABSOLUTE, PINBALL = 0, 1, 2
 
 
-@jit
+@inner
 def _last_up_to(x: float, rising: Array) -> Any:
     """The last place whose number is at most x; the first number is."""
     low, high = 0, len(rising)
@@ -32,7 +32,7 @@ def _last_up_to(x: float, rising: Array) -> Any:
     return low
 
 
-@jit
+@inner
 def _inverse(tau: float, q: Array, levels: Array) -> Any:
     """The quantile at any level."""
     last = len(q) - 1
@@ -53,7 +53,7 @@ def _inverse(tau: float, q: Array, levels: Array) -> Any:
     return q[k] + (tau - levels[k]) / (levels[k + 1] - levels[k]) * (q[k + 1] - q[k])
 
 
-@jit
+@inner
 def _cdf(x: float, q: Array, levels: Array) -> Any:
     """P(X <= x) and the density there."""
     last = len(q) - 1
@@ -75,7 +75,7 @@ def _cdf(x: float, q: Array, levels: Array) -> Any:
     return levels[k] + (x - q[k]) * slope, slope
 
 
-@jit
+@inner
 def _mixed(x: float, i: int, values: Array, mass: Array, levels: Array) -> Any:
     """The mixture's P(X <= x) and density in row i."""
     p, slope = 0.0, 0.0
@@ -108,7 +108,7 @@ def mixture_quantiles(values: Array, mass: Array, levels: Array, wanted: Array, 
             out[i, k] = max(x, out[i, k - 1]) if k else x
 
 
-@jit
+@inner
 def _crossing(tau: float, low: float, high: float, i: int, values: Array, mass: Array, levels: Array) -> Any:
     """The least x in [low, high] where the mixture reaches tau: Newton steps, halving where they leave."""
     if low == high:
@@ -141,7 +141,7 @@ def mixture_cdf(values: Array, mass: Array, levels: Array, x: Array, out: Array)
         out[i] = _mixed(x[i], i, values, mass, levels)[0]
 
 
-@jit
+@inner
 def _rate(rate: float, total: float) -> Any:
     """The learning rate; of one below 0, -log M, the one that the regrets so far ask for."""
     if rate > 0:
@@ -149,7 +149,7 @@ def _rate(rate: float, total: float) -> Any:
     return math.sqrt(-rate / total) if total > 0 else 0.0
 
 
-@jit
+@inner
 def _weigh(
     rule: int, prior: Array, rate: float, total: float, regret: Array, spread: Array, awake: Array, p: Array
 ) -> None:
@@ -189,7 +189,7 @@ def _weigh(
         p[m] = p[m] / sums if sums > 0 else 0.0
 
 
-@jit
+@inner
 def _loss(kind: int, tau: float, a: float, b: float, y: float) -> Any:
     """The loss of a minus that of b."""
     e, f = y - a, y - b
@@ -200,7 +200,7 @@ def _loss(kind: int, tau: float, a: float, b: float, y: float) -> Any:
     return 2.0 * gap if kind == ABSOLUTE else gap
 
 
-@jit
+@inner
 def _slope(kind: int, tau: float, a: float, y: float) -> Any:
     if kind == SQUARE:
         return 2.0 * (a - y)
@@ -209,7 +209,7 @@ def _slope(kind: int, tau: float, a: float, y: float) -> Any:
     return 2.0 * g if kind == ABSOLUTE else g
 
 
-@jit
+@inner
 def _learn(
     rule: int, prior: Array, rate: float, share: float, total: float, r: Array, regret: Array, spread: Array
 ) -> Any:
@@ -248,7 +248,7 @@ def _learn(
     return total
 
 
-@jit
+@inner
 def _average(r: Array, known: Array) -> None:
     """The same regrets for all targets: their mean."""
     some = False
