@@ -42,6 +42,7 @@ PARTS: dict[str, str] = {
     "late_fusion": "conjoin.fusion.modalities.late:LateFusion",
     "early_fusion": "conjoin.fusion.modalities.early:EarlyFusion",
     "gated_fusion": "conjoin.fusion.modalities.gated:GatedFusion",
+    "low_rank_fusion": "conjoin.fusion.modalities.tensor:LowRankFusion",
     "by_cell": "conjoin.fusion.series.cells:ByCell",
     "by_horizon": "conjoin.fusion.series.cells:ByHorizon",
     "distribution_pool": "conjoin.fusion.series.quantile:DistributionPool",
@@ -71,7 +72,15 @@ MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
 FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
     *("network_fuser", "calibrated", "selected", "single", "applied"),
-    *("dynamic_selection", "late_fusion", "early_fusion", "gated_fusion", "templates", "ballots"),
+    *(
+        "dynamic_selection",
+        "late_fusion",
+        "early_fusion",
+        "gated_fusion",
+        "low_rank_fusion",
+        "templates",
+        "ballots",
+    ),
     *("by_cell", "by_horizon", "distribution_pool", "quantile_regression", "emos", "fforma", "online"),
 )
 CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic", "histogram", "matrix_scaling")

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from conjoin.checks import FITTED_LAWS, FUSER_LAWS, FittedCase, FuserCase
 from conjoin.errors import BundleError, OutputsError, TruthError
-from conjoin.fusion.modalities import FIT_FUSERS, EarlyFusion, GatedFusion, LateFusion, fit_gated, fit_late
+from conjoin.fusion.modalities import (
+    FIT_FUSERS,
+    EarlyFusion,
+    GatedFusion,
+    LateFusion,
+    LowRankFusion,
+    fit_gated,
+    fit_late,
+    gated,
+    tensor,
+)
 from conjoin.fusion.modalities.dropout import DROP, dropped
-from conjoin.fusion.modalities.gated import _forward, _slopes
 from conjoin.fusion.modalities.late import features
 from conjoin.fusion.modalities.task import Target
 from conjoin.fusion.modalities.views import MOST_WIDE, Views
@@ -35,6 +45,7 @@ def digits() -> tuple[dict, Labels]:
     """The upper and the lower half of real images of digits, as two modalities."""
     datasets = pytest.importorskip("sklearn.datasets")
     X, y = datasets.load_digits(return_X_y=True)
+    X, y = X[::2], y[::2]
     parts = {"upper": Embeddings(X[:, :32]), "lower": Embeddings(X[:, 32:])}
     return parts, Labels(y, [str(k) for k in range(10)])
 
@@ -52,7 +63,9 @@ def incomes() -> tuple[dict, Labels]:
     return parts, Labels(codes, [str(c) for c in classes])
 
 
-@pytest.mark.parametrize(("data", "names"), [(digits, tuple(FIT_FUSERS)), (incomes, ("late", "early"))])
+@pytest.mark.parametrize(
+    ("data", "names"), [(digits, ("late", "early", "gated")), (incomes, ("late", "early"))]
+)
 def test_real_modalities_together_and_apart(data, names: tuple[str, ...]) -> None:
     """All together beat the best alone; without one they are as good as the best of the rest.
 
@@ -111,7 +124,8 @@ def test_laws(name: str, law: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("late", LateFusion), ("early", EarlyFusion), ("gated", GatedFusion)]
+    ("name", "kind"),
+    [("late", LateFusion), ("early", EarlyFusion), ("gated", GatedFusion), ("low_rank", LowRankFusion)],
 )
 def test_packed_and_in_other_orders(name: str, kind: type) -> None:
     outputs, truth = world(np.random.default_rng(2), 400)
@@ -126,22 +140,26 @@ def test_packed_and_in_other_orders(name: str, kind: type) -> None:
     assert a.answered.tolist() == np.logical_or.reduce([o.answered for o in outputs.values()]).tolist()
 
 
-def test_the_slopes_of_the_gate() -> None:
+@pytest.mark.parametrize("mixture", [gated, tensor])
+def test_slopes(mixture: ModuleType) -> None:
     rng = np.random.default_rng(0)
     n, widths, H, K = 12, (3, 4, 2), 5, 3
     parts = [rng.normal(size=(n, d)) for d in widths]
     there = rng.random((n, 3)) > 0.3
     there[:, 0] |= ~there.any(axis=1)
     parts = [x * t[:, None] for x, t in zip(parts, there.T, strict=True)]
-    shapes = [*((d + 1, H) for d in widths), (3, H), (3,), (3, 3), (H + 1, K)]
+    if mixture is gated:
+        shapes = [*((d + 1, H) for d in widths), (3, H), (3,), (3, 3), (H + 1, K)]
+    else:
+        shapes = [*((d + 1, 2 * H) for d in widths), (2,), (H + 1, K)]
     p = [rng.normal(size=s) for s in shapes]
     target = Target(np.arange(n), CLASSES, rng.integers(0, K, n), np.zeros(0), np.zeros(0), np.ones(n))
 
     def loss() -> float:
-        return float(target.losses(_forward(p, parts, there)[-1]).sum())
+        return float(target.losses(mixture._forward(p, parts, there)[-1]).sum())
 
-    forward = _forward(p, parts, there)
-    found = _slopes(p, parts, there, forward, target.slope(forward[-1]))
+    forward = mixture._forward(p, parts, there)
+    found = mixture._slopes(p, parts, there, forward, target.slope(forward[-1]))
     for array, slope in zip(p, found, strict=True):
         for at in [tuple(rng.integers(0, s) for s in array.shape) for _ in range(4)]:
             kept = array[at]

@@ -29,5 +29,5 @@ def world(rng: np.random.Generator, rows: int = 90, skipped: float = 0.15) -> tu
 
 EXCEPT: dict[str, dict[str, str]] = {
     name: {"one member is that member": "a modality is not an answer: it gets a head"}
-    for name in ("late", "early", "gated")
+    for name in ("late", "early", "gated", "low_rank")
 }

@@ -9,11 +9,17 @@ from __future__ import annotations
 from conjoin.fusion.modalities.early import EarlyFusion, fit_early
 from conjoin.fusion.modalities.gated import GatedFusion, fit_gated
 from conjoin.fusion.modalities.late import LateFusion, fit_late
+from conjoin.fusion.modalities.tensor import LowRankFusion, fit_low_rank
 
-FIT_FUSERS = {"late": fit_late, "early": fit_early, "gated": fit_gated}
+FIT_FUSERS = {"late": fit_late, "early": fit_early, "gated": fit_gated, "low_rank": fit_low_rank}
 """Functions (outputs, truth, *, weights, score, seed) that fit a fusion of modalities, by name."""
 
-PARTS: dict[str, type] = {"LateFusion": LateFusion, "EarlyFusion": EarlyFusion, "GatedFusion": GatedFusion}
+PARTS: dict[str, type] = {
+    "LateFusion": LateFusion,
+    "EarlyFusion": EarlyFusion,
+    "GatedFusion": GatedFusion,
+    "LowRankFusion": LowRankFusion,
+}
 """Storable records of this package, by the name under which a bundle keeps them."""
 
 __all__ = [
@@ -22,7 +28,9 @@ __all__ = [
     "EarlyFusion",
     "GatedFusion",
     "LateFusion",
+    "LowRankFusion",
     "fit_early",
     "fit_gated",
     "fit_late",
+    "fit_low_rank",
 ]

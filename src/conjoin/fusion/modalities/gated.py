@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from conjoin.errors import BundleError
-from conjoin.fusion.descent import descend
-from conjoin.fusion.modalities.dropout import dropped
-from conjoin.fusion.modalities.early import no_worse
-from conjoin.fusion.modalities.late import LateFusion, late_of, rows_of
-from conjoin.fusion.modalities.task import Target, answer_of, target_of
-from conjoin.fusion.modalities.views import Views, fit_view
+from conjoin.fusion.modalities.late import LateFusion
+from conjoin.fusion.modalities.task import answer_of
+from conjoin.fusion.modalities.training import Mixture, fit_mixture
+from conjoin.fusion.modalities.views import Views
 from conjoin.fusion.packing import ask, names_of
-from conjoin.fusion.threads import one_thread
 
 if TYPE_CHECKING:
     from conjoin.contracts import Batch, Storable
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
     from conjoin.scores import Score
 
 HIDDEN = 24
-PENALTIES = (10.0, 100.0)
-"""Times 1 / (2 n) the squared weights into the hidden vectors: what is tried."""
-_STEPS = 120
 _KEYS = ("gate", "offset", "gaps", "head")
 
 
@@ -148,35 +142,14 @@ def _slopes(
     return [*found, dgate, da.sum(axis=0), da.T @ (~there).astype(np.float64), dhead]
 
 
-def _train(
-    parts: list[Array], there: Array, target: Target, penalty: float, hidden: int, seed: int
-) -> list[Array]:
-    """The parameters that L-BFGS finds from a drawn start, on the rows with and without their modalities."""
-    rng, M = np.random.default_rng(seed), len(parts)
-    at, present, mass = dropped(there, seed)
-    X, some = [x[at] for x in parts], target.rows(at)
-    share = some.mass * mass
-    share = share / share.sum()
-    start = [rng.normal(size=(x.shape[1] + 1, hidden)) * (0.5 / np.sqrt(x.shape[1] + 1)) for x in parts]
-    start += [np.zeros((M, hidden)), np.zeros(M), np.zeros((M, M))]
-    start.append(rng.normal(size=(hidden + 1, target.width)) * 0.1)
-    shapes, ends = [s.shape for s in start], np.cumsum([0, *(s.size for s in start)])
-    decay = np.concatenate([np.full(s.size, penalty if i < M else 1.0) for i, s in enumerate(start)]) / len(
-        there
-    )
+def _start(hidden: int) -> Any:
+    def start(rng: np.random.Generator, widths: list[int], width: int) -> list[Array]:
+        M = len(widths)
+        first = [rng.normal(size=(d + 1, hidden)) * (0.5 / np.sqrt(d + 1)) for d in widths]
+        first += [np.zeros((M, hidden)), np.zeros(M), np.zeros((M, M))]
+        return [*first, rng.normal(size=(hidden + 1, width)) * 0.1]
 
-    def cut(flat: Array) -> list[Array]:
-        return [flat[a:b].reshape(s) for a, b, s in zip(ends, ends[1:], shapes, strict=False)]
-
-    def loss(flat: Array) -> tuple[float, Array]:
-        p = cut(flat)
-        forward = _forward(p, X, present)
-        value = float(share @ some.losses(forward[-1])) + 0.5 * float(decay @ flat**2)
-        g = _slopes(p, X, present, forward, some.slope(forward[-1]) * share[:, None])
-        return value, np.concatenate([s.ravel() for s in g]) + decay * flat
-
-    first = np.concatenate([s.ravel() for s in start])
-    return cut(descend(loss, first, memory=10, steps=_STEPS, slope=1e-5, fall=1e-6))
+    return start
 
 
 def fit_gated(
@@ -194,25 +167,10 @@ def fit_gated(
     modality's head has the lower loss there on the rows that it answered, late fusion is given. seed: of the
     first weights and the folds.
     """
-    target = target_of(outputs, truth, weights)
-    views = Views({n: fit_view(n, outputs[n], target.at) for n in sorted(outputs)})
-    parts, there = rows_of(views, outputs, target)
-    folds = target.folds(seed)
-    inside, outside = np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
-    if not len(inside) or not len(outside):
-        inside = outside = np.arange(len(folds))
-    held_parts, held_there, held = [x[outside] for x in parts], there[outside], target.rows(outside)
-    with one_thread():
-        late, single, _ = late_of(views, parts, there, target, seed)
-        tried = []
-        for penalty in PENALTIES:
-            p = _train([x[inside] for x in parts], there[inside], target.rows(inside), penalty, hidden, seed)
-            scores = _forward(p, held_parts, held_there)[-1]
-            tried.append((float(np.average(held.losses(scores), weights=held.mass)), penalty, scores))
-        _, penalty, scores = min(tried, key=lambda t: t[:2])
-        if not no_worse(held, scores, single[:, outside], held_there):
-            return late
-        p = _train(parts, there, target, penalty, hidden, seed)
-    gate, offset, gaps, head = p[len(parts) :]
-    mixing = tuple(p[: len(parts)]), gate, offset, gaps, head
-    return GatedFusion(views, *mixing, target.classes, target.shift, target.scale)
+    made = fit_mixture(Mixture(_start(hidden), _forward, _slopes), outputs, truth, weights, seed)
+    if made.late is not None:
+        return made.late
+    p, M, target = made.parameters, len(made.views.members), made.target
+    gate, offset, gaps, head = p[M:]
+    mixing = tuple(p[:M]), gate, offset, gaps, head
+    return GatedFusion(made.views, *mixing, target.classes, target.shift, target.scale)
