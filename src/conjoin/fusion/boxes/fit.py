@@ -29,7 +29,7 @@ from conjoin.fusion.boxes.scales import (
 from conjoin.fusion.folds import fold_numbers
 from conjoin.fusion.single import guarded
 from conjoin.kernels import boxes as kernel
-from conjoin.outputs import Array, Boxes, Json, concat
+from conjoin.outputs import Array, Boxes, Json, Output, concat
 from conjoin.scores import default_score
 
 SHARPNESS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -73,6 +73,16 @@ class _Task:
         merit = {n: v if np.isfinite(v) and v > 0 else 0.0 for n, v in merit.items()}
         top = max(merit.values())
         return {n: v / top if top > 0 else 1.0 for n, v in merit.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """Rows that are judged, and what was fitted without them."""
+
+    rows: Array
+    outputs: Mapping[str, Boxes]
+    calibration: Mapping[str, Json]
+    merits: Mapping[str, float]
 
 
 def fit_weighted_boxes_fusion(
@@ -216,60 +226,64 @@ def _fit(
     fixed: Mapping[str, Json],
 ) -> Any:
     task = _task(outputs, truth, weights, score, seed)
-    operator = getattr(plain, name)
-    grid = _cross_validate(task, operator, fixed, SHARPNESS, OVERLAPS, (0.0,), folds)[..., 0]
+    parts, operator = _parts(task, folds), getattr(plain, name)
+
+    def loss(sharpness: float, overlap: float, skip: float) -> float:
+        return _held_out(
+            task, parts, operator, sharpness, {**fixed, "iou_thr": overlap, "skip_box_thr": skip}
+        )
+
+    grid = np.array([[loss(e, i, 0.0) for i in OVERLAPS] for e in SHARPNESS])
     sharpness = SHARPNESS[int(np.argmin(grid.mean(axis=1)))]
     overlap = OVERLAPS[int(np.argmin(grid.mean(axis=0)))]
-    skips = _cross_validate(task, operator, fixed, (sharpness,), (overlap,), SKIPS, folds)[0, 0]
+    skips = [loss(sharpness, overlap, skip) for skip in SKIPS]
     options: dict[str, Json] = {
         **fixed,
         "calibration": task.calibration(),
         "iou_thr": overlap,
-        "skip_box_thr": SKIPS[len(SKIPS) - 1 - int(np.argmin(skips[::-1]))],
+        "skip_box_thr": max(skip for skip, one in zip(SKIPS, skips, strict=True) if one == min(skips)),
     }
     shares = {n: v**sharpness for n, v in task.merits().items()}
     return guarded(Applied("boxes", name, shares, options), outputs, truth, task.score, weights)
 
 
-def _cross_validate(
-    task: _Task,
-    operator: Callable[..., Any],
-    fixed: Mapping[str, Any],
-    sharpness: Sequence[float],
-    overlaps: Sequence[float],
-    skips: Sequence[float],
-    folds: int,
-) -> Array:
-    """(E, I, S) losses on rows that calibration and weights were not fitted to; on all where they are few."""
+def _parts(task: _Task, folds: int) -> list[_Part]:
+    """The rows cut into folds; where there are too few, one part that is fitted to its own rows."""
     n = len(task.truth)
     number = fold_numbers(n, max(1, min(folds, n // 2)), task.seed)
-    answers: dict[tuple[int, ...], list[Any]] = {}
+    parts = []
     for fold in range(int(number.max()) + 1):
         inside = number == fold
         judged = task.take(np.flatnonzero(inside))
-        fitted = task.take(np.flatnonzero(~inside)) if not inside.all() else judged
-        calibration, merits = fitted.calibration(), fitted.merits()
-        for e, power in enumerate(sharpness):
-            shares = {m: v**power for m, v in merits.items()}
-            for i, overlap in enumerate(overlaps):
-                for s, skip in enumerate(skips):
-                    fused = operator(
-                        judged.outputs, weights=shares, calibration=calibration, iou_thr=overlap,
-                        skip_box_thr=skip, **fixed,
-                    )  # fmt: skip
-                    answers.setdefault((e, i, s), []).append(_all_classes(fused, task))
-    whole = task.take(np.argsort(number, kind="stable"))
-    losses = np.empty((len(sharpness), len(overlaps), len(skips)))
-    for key, parts in answers.items():
-        losses[key] = task.score.loss(concat(parts), whole.truth, whole.mass)
-    return np.where(np.isnan(losses), np.inf, losses)
+        fitted = judged if inside.all() else task.take(np.flatnonzero(~inside))
+        parts.append(_Part(np.flatnonzero(inside), judged.outputs, fitted.calibration(), fitted.merits()))
+    return parts
+
+
+def _held_out(
+    task: _Task,
+    parts: Sequence[_Part],
+    operator: Callable[..., Any],
+    sharpness: float,
+    options: Mapping[str, Any],
+) -> float:
+    """The loss on rows that calibration and weights were not fitted to; infinite where it is not defined."""
+    answers: list[Output] = []
+    for part in parts:
+        shares = {m: v**sharpness for m, v in part.merits.items()}
+        fused = operator(part.outputs, weights=shares, calibration=part.calibration, **options)
+        answers.append(_all_classes(fused, task))
+    rows = np.concatenate([part.rows for part in parts])
+    loss = float(task.score.loss(concat(answers).take(np.argsort(rows)), task.truth, task.mass))
+    return loss if np.isfinite(loss) else float("inf")
 
 
 def _all_classes(fused: Boxes, task: _Task) -> Boxes:
     """The same boxes with all members' classes, whichever members have a weight."""
     classes = tuple(dict.fromkeys(c for o in task.outputs.values() for c in o.classes))
-    code_of = np.array([classes.index(c) for c in fused.classes], np.int64)
-    return Boxes(fused.coords, fused.scores, code_of[fused.codes], fused.offsets, classes, fused.answered)
+    code_of = {c: k for k, c in enumerate(classes)}
+    codes = np.array([code_of[c] for c in fused.classes], np.int64)[fused.codes]
+    return Boxes(fused.coords, fused.scores, codes, fused.offsets, classes, fused.answered)
 
 
 def _task(outputs: Mapping[str, Any], truth: Any, weights: Any, score: Any, seed: int) -> _Task:
