@@ -205,10 +205,56 @@ def combine(
 
 
 @jit
+def _insert(keys: Array, index: Array, width: int, budget: int) -> bool:
+    """Sort in place by insertion, stable; False where it takes more than `budget` moves."""
+    for i in range(1, width):
+        key, which = keys[i], index[i]
+        at = i
+        while at > 0 and keys[at - 1] > key:
+            keys[at] = keys[at - 1]
+            index[at] = index[at - 1]
+            at -= 1
+        keys[at], index[at] = key, which
+        budget -= i - at
+        if budget < 0:
+            return False
+    return True
+
+
+@jit
+def _by_bytes(keys: Array, index: Array, counts: Array, width: int, lowest: int) -> int:
+    """Sort (2, width) keys by their bytes from `lowest` to 7, stable; says in which half the result is."""
+    counts[:] = 0
+    for i in range(width):
+        key = keys[0, i] ^ -0x8000000000000000
+        for p in range(lowest, 8):
+            counts[p, (key >> (8 * p)) & 255] += 1
+    now = 0
+    for p in range(lowest, 8):
+        if counts[p, ((keys[now, 0] ^ -0x8000000000000000) >> (8 * p)) & 255] == width:
+            continue
+        total = 0
+        for d in range(256):
+            n = counts[p, d]
+            counts[p, d] = total
+            total += n
+        for i in range(width):
+            key = keys[now, i]
+            d = ((key ^ -0x8000000000000000) >> (8 * p)) & 255
+            at = counts[p, d]
+            counts[p, d] = at + 1
+            keys[1 - now, at] = key
+            index[1 - now, at] = index[now, i]
+        now = 1 - now
+    return now
+
+
+@jit
 def order(bits: Array, starts: Array, out: Array) -> None:
     """out (C,): within each row the positions by falling score, ties in their order.
 
-    bits: the float64 scores viewed as int64 (no NaN). Long rows by their bytes, lowest first.
+    bits: the float64 scores viewed as int64 (no NaN). Long rows are sorted by the upper four bytes and then
+    by insertion, or by all eight where many scores differ in the lower four alone.
     """
     rows = len(starts) - 1
     widest = 0
@@ -219,47 +265,30 @@ def order(bits: Array, starts: Array, out: Array) -> None:
     for r in range(rows):
         base = starts[r]
         width = starts[r + 1] - base
-        for i in range(width):
-            b = bits[base + i]
-            if b == -0x8000000000000000:  # -0.0 is 0.0
-                b = 0
-            keys[0, i] = b if b < 0 else b ^ 0x7FFFFFFFFFFFFFFF
-            index[0, i] = base + i
-        now = 0
-        if width <= 64:
-            for i in range(1, width):
-                key, which = keys[0, i], index[0, i]
-                flipped = key ^ -0x8000000000000000
-                at = i
-                while at > 0 and (keys[0, at - 1] ^ -0x8000000000000000) > flipped:
-                    keys[0, at] = keys[0, at - 1]
-                    index[0, at] = index[0, at - 1]
-                    at -= 1
-                keys[0, at], index[0, at] = key, which
-        else:
-            counts[:] = 0
+        lowest = 4
+        while lowest >= 0:
             for i in range(width):
-                key = keys[0, i]
-                for p in range(8):
-                    counts[p, (key >> (8 * p)) & 255] += 1
-            for p in range(8):
-                if counts[p, (keys[now, 0] >> (8 * p)) & 255] == width:
-                    continue
-                total = 0
-                for d in range(256):
-                    n = counts[p, d]
-                    counts[p, d] = total
-                    total += n
-                for i in range(width):
-                    key = keys[now, i]
-                    d = (key >> (8 * p)) & 255
-                    at = counts[p, d]
-                    counts[p, d] = at + 1
-                    keys[1 - now, at] = key
-                    index[1 - now, at] = index[now, i]
-                now = 1 - now
+                b = bits[base + i]
+                if b == -0x8000000000000000:  # -0.0 is 0.0
+                    b = 0
+                keys[0, i] = ~b if b >= 0 else b ^ -0x8000000000000000
+                index[0, i] = base + i
+            now = _by_bytes(keys, index, counts, width, lowest) if width > 64 else 0
+            budget = 8 * width if lowest and width > 64 else width * width
+            if _insert(keys[now], index[now], width, budget):
+                break
+            lowest -= 4
         for i in range(width):
             out[base + i] = index[now, i]
+
+
+@jit
+def gather(keys: Array, firsts: Array, scores: Array, best: Array, ids: Array, values: Array) -> None:
+    """ids, values (C,): the key and the score of the best, the second best and so on."""
+    for i in range(len(best)):
+        c = best[i]
+        ids[i] = keys[firsts[c]]
+        values[i] = scores[c]
 
 
 @jit

@@ -254,6 +254,14 @@ def test_long_rows_are_sorted_right():
     np.testing.assert_array_equal(got.scores, scores[best])
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_that_differ_in_their_last_digits_are_sorted_right(sign):
+    scores = sign * (1 + np.random.default_rng(0).permutation(3000) * 1e-13)
+    for told in (scores, np.sort(scores), np.round(scores, 11)):
+        got = FUSERS["comb_sum"]({"a": Ranking(np.arange(3000), told, [0, 3000])}, norm=None)
+        np.testing.assert_array_equal(got.ids, np.argsort(-told, kind="stable"))
+
+
 lists = st.lists(st.tuples(st.integers(0, 30), st.floats(-100, 100)), max_size=40, unique_by=lambda p: p[0])
 
 

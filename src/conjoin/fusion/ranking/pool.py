@@ -81,7 +81,11 @@ class Pool:
         offsets = self.starts
         if depth is not None:
             best, offsets = cut(best, offsets, depth)
-        return Ranking(self.ids[self.firsts[best]], scores[best], offsets, self.answered)
+        if self.ids.dtype != np.int64:
+            return Ranking(self.ids[self.firsts[best]], scores[best], offsets, self.answered)
+        ids, values = np.empty(len(best), np.int64), np.empty(len(best))
+        kernels.gather(self.ids, self.firsts, scores, best, ids, values)
+        return Ranking(ids, values, offsets, self.answered)
 
 
 def pool(outputs: Mapping[str, Any], weights: Weights = None) -> Pool:
