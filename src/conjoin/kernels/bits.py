@@ -63,7 +63,7 @@ def stored(value: Any, like: Any) -> Any:
     raise NotImplementedError("only in compiled loops")
 
 
-@overload(real, inline="always")
+@overload(real)
 def _real(x: Any) -> Any:
     if x == types.uint16:
 
@@ -78,7 +78,7 @@ def _real(x: Any) -> Any:
     return widened
 
 
-@overload(stored, inline="always")
+@overload(stored)
 def _stored(value: Any, like: Any) -> Any:
     if like == types.uint16:
 
@@ -115,4 +115,4 @@ def _chance(key: Any, index: Any) -> Any:
     return np.float32(z >> np.uint64(40)) * np.float32(1.0 / 16777216.0)
 
 
-chance = numba.njit(inline="always", nogil=True, error_model="numpy")(_chance)
+chance = numba.njit(nogil=True, error_model="numpy")(_chance)

@@ -85,12 +85,22 @@ def put_near(out: Array, base: Array, x: Array, t: float) -> None:
 
 @jit
 def sum_magnitudes(base: Array, x: Array, keep: Array, sums: Array) -> None:
-    """sums[0] += |x - base|, sums[1] += the same where kept."""
-    for i in range(len(x)):
-        d = abs(real(x[i]) - real(base[i]))
-        sums[0] += d
-        if keep[i]:
-            sums[1] += d
+    """sums[0] += |x - base|, sums[1] += the same where kept. In four lanes, added up at the end."""
+    n = len(x)
+    a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = 0.0
+    for i in range(0, n - n % 4, 4):
+        d0 = np.float64(abs(real(x[i]) - real(base[i])))
+        d1 = np.float64(abs(real(x[i + 1]) - real(base[i + 1])))
+        d2 = np.float64(abs(real(x[i + 2]) - real(base[i + 2])))
+        d3 = np.float64(abs(real(x[i + 3]) - real(base[i + 3])))
+        a0, a1, a2, a3 = a0 + d0, a1 + d1, a2 + d2, a3 + d3
+        b0, b1 = b0 + d0 * keep[i], b1 + d1 * keep[i + 1]
+        b2, b3 = b2 + d2 * keep[i + 2], b3 + d3 * keep[i + 3]
+    for i in range(n - n % 4, n):
+        d0 = np.float64(abs(real(x[i]) - real(base[i])))
+        a0, b0 = a0 + d0, b0 + d0 * keep[i]
+    sums[0] += (a0 + a1) + (a2 + a3)
+    sums[1] += (b0 + b1) + (b2 + b3)
 
 
 @jit
@@ -160,37 +170,43 @@ def keep_by_rank(
     values: (n,) float32 magnitudes. keys, order: (2, n) uint32 scratch. Equal magnitudes rank by position.
     """
     n = len(values)
+    counts = np.zeros((4, 256), np.int64)
     for i in range(n):
-        keys[0, i] = bits_of_float(values[i])
+        bits = bits_of_float(values[i])
+        keys[0, i] = bits
         order[0, i] = i
+        for turn in range(4):
+            counts[turn, (bits >> np.uint32(8 * turn)) & np.uint32(255)] += 1
     side = 0
-    for turn in range(3):  # 31 bits of a float32 that is not negative, in digits of 11
-        shift = np.uint32(11 * turn)
-        counts = np.zeros(2049, np.int64)
+    for turn in range(4):  # radix sort, a byte at a time; one that all share is passed over
+        shift = np.uint32(8 * turn)
+        if counts[turn, (keys[side, 0] >> shift) & np.uint32(255)] == n:
+            continue
+        place = 0
+        for k in range(256):
+            count = counts[turn, k]
+            counts[turn, k] = place
+            place += count
         for i in range(n):
-            counts[((keys[side, i] >> shift) & np.uint32(2047)) + 1] += 1
-        for k in range(2048):
-            counts[k + 1] += counts[k]
-        for i in range(n):
-            digit = (keys[side, i] >> shift) & np.uint32(2047)
-            at = counts[digit]
-            counts[digit] = at + 1
+            digit = (keys[side, i] >> shift) & np.uint32(255)
+            at = counts[turn, digit]
+            counts[turn, digit] = at + 1
             keys[1 - side, at] = keys[side, i]
             order[1 - side, at] = order[side, i]
         side = 1 - side
-    last = max(n - 1, 1)
+    low, step = np.float32(density - spread), np.float32(2.0 * spread / max(n - 1, 1))
     for rank in range(n):
-        i = order[side, rank]
-        wanted = density - spread + 2.0 * spread * rank / last
-        keep[i] = chance(key, np.uint64(start) + np.uint64(i)) < wanted
+        values[order[side, rank]] = low + step * np.float32(rank)
+    for i in range(n):
+        keep[i] = chance(key, np.uint64(start) + np.uint64(i)) < values[i]
 
 
 @jit
 def vote(sums: Array, base: Array, x: Array, part: float, weight: float, scale: float, keep: Array) -> None:
     """Votes on the sign of deltas d = x - base where kept.
 
-    Rows of sums (5, n): the total of part d; and by the sign of part d (positive, then negative) the sums of
-    weight scale d, and of weight.
+    Rows of sums (5, at least n): the total of part d; and by the sign of part d (positive, then negative)
+    the sums of weight scale d, and of weight.
     """
     for i in range(len(x)):
         d = (real(x[i]) - real(base[i])) * keep[i]
@@ -205,20 +221,32 @@ def vote(sums: Array, base: Array, x: Array, part: float, weight: float, scale: 
 
 
 @jit
-def put_elected(out: Array, base: Array, sums: Array, scale: float, normalize: bool, least: float) -> None:
-    """out = base + scale (sum of the deltas with the elected sign), over their weight where `normalize`.
+def put_elected(out: Array, base: Array, sums: Array, scale: float, least: float) -> None:
+    """out = base + scale (sum of the deltas with the elected sign) over their weight.
 
-    least: weights whose size is below it count as 1 (0: only weight 0 does), or as `least` where it is > 0.
+    sums: of `vote`. least: weights below it count as it; 0: only weight 0 does, as 1; negative: the sum is
+    taken as it is.
     """
-    for i in range(len(out)):
-        elected = sums[0, i] >= 0
-        total = sums[1, i] if elected else sums[2, i]
-        weight = sums[3, i] if elected else sums[4, i]
-        if least > 0:
-            weight = max(weight, least)
-        elif weight == 0:
-            weight = 1.0
-        out[i] = stored(real(base[i]) + scale * (total / weight if normalize else total), out[i])
+    if least < 0:
+        for i in range(len(out)):
+            total, other = sums[1, i], sums[2, i]
+            total = total if sums[0, i] >= 0 else other
+            out[i] = stored(real(base[i]) + scale * total, out[i])
+    elif least == 0:
+        for i in range(len(out)):
+            up = sums[0, i] >= 0
+            total, other, weight, others = sums[1, i], sums[2, i], sums[3, i], sums[4, i]
+            total = total if up else other
+            weight = weight if up else others
+            mean = total / (weight if weight != 0 else weight + 1)
+            out[i] = stored(real(base[i]) + scale * mean, out[i])
+    else:
+        for i in range(len(out)):
+            up = sums[0, i] >= 0
+            total, other, weight, others = sums[1, i], sums[2, i], sums[3, i], sums[4, i]
+            total = total if up else other
+            weight = weight if up else others
+            out[i] = stored(real(base[i]) + scale * (total / max(weight, least)), out[i])
 
 
 @jit
@@ -256,8 +284,16 @@ def add_square_gap(acc: Array, base: Array, x: Array, mean: Array) -> None:
 
 @jit
 def sum_squares(base: Array, x: Array, keep: Array, sums: Array) -> None:
-    """sums[0] += (x - base)^2 where kept."""
-    for i in range(len(x)):
-        if keep[i]:
-            d = np.float64(real(x[i]) - real(base[i]))
-            sums[0] += d * d
+    """sums[0] += (x - base)^2 where kept. In four lanes, added up at the end."""
+    n = len(x)
+    a0 = a1 = a2 = a3 = 0.0
+    for i in range(0, n - n % 4, 4):
+        d0 = np.float64(real(x[i]) - real(base[i])) * keep[i]
+        d1 = np.float64(real(x[i + 1]) - real(base[i + 1])) * keep[i + 1]
+        d2 = np.float64(real(x[i + 2]) - real(base[i + 2])) * keep[i + 2]
+        d3 = np.float64(real(x[i + 3]) - real(base[i + 3])) * keep[i + 3]
+        a0, a1, a2, a3 = a0 + d0 * d0, a1 + d1 * d1, a2 + d2 * d2, a3 + d3 * d3
+    for i in range(n - n % 4, n):
+        d0 = np.float64(real(x[i]) - real(base[i])) * keep[i]
+        a0 += d0 * d0
+    sums[0] += (a0 + a1) + (a2 + a3)

@@ -37,15 +37,16 @@ def sce(given: Given) -> None:
     total = float(means.sum())
     weights = np.full(len(means), 1 / len(means)) if total < 1e-6 else means / total
     one, least = given.number(1.0), given.number(1e-6)
+    sums = np.empty((5, len(keep)), given.work)
     for block in given.blocks():
         n = block.stop - block.start
         chosen(block, keep[:n])
-        sums = np.zeros((5, n), given.work)
+        sums[:, :n] = 0
         for tensor, weight in zip(given.tensors, weights.tolist(), strict=True):
             kernels.vote(
                 sums, base[block], given.flat(tensor)[block], one, given.number(weight), one, keep[:n]
             )
-        kernels.put_elected(out[block], base[block], sums, one, True, least)
+        kernels.put_elected(out[block], base[block], sums, one, least)
 
 
 class _Chosen:

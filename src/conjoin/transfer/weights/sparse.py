@@ -76,15 +76,16 @@ def _elected(given: Given, masks: list[Mask], factors: list[float]) -> None:
     base, out, weights = given.flat(_base(given)), given.flat(given.out), given.each["weight"]
     keep = np.empty(min(given.size, BLOCK), np.uint8)
     scale = given.number(given.shared["lambda"])
-    normalize = bool(given.shared["normalize"])
+    least = given.number(0.0 if given.shared["normalize"] else -1.0)
+    sums = np.empty((5, min(given.size, BLOCK)), given.work)
     for block in given.blocks():
         n = block.stop - block.start
-        sums = np.zeros((5, n), given.work)
+        sums[:, :n] = 0
         for m, tensor in enumerate(given.tensors):
             masks[m](given, m, block, keep[:n])
             x, scaled = given.flat(tensor)[block], given.number(weights[m] * factors[m])
             _vote(sums, base[block], x, scaled, given.number(weights[m]), factors[m], keep[:n])
-        kernels.put_elected(out[block], base[block], sums, scale, normalize, given.number(0.0))
+        kernels.put_elected(out[block], base[block], sums, scale, least)
 
 
 def _vote(sums: Array, base: Array, x: Array, scaled: Any, weight: Any, rescaled: float, keep: Array) -> None:
