@@ -77,7 +77,8 @@ def choose_by_trial(
     """
     rows = _rows(outputs, truth, score, weights, groups, seed, folds)
     kind = next(iter(rows.outputs.values())).kind
-    contenders = _contenders(kind, candidates)
+    spoken = any(getattr(o, "ragged", ()) for o in rows.outputs.values()) and kind == "texts"
+    contenders = _contenders(kind, candidates, spoken=spoken)
     best = _try(rows, SINGLE, _fit_single, plain=False)
     table = [_told(rows, best, None, None)]
     tried = [best]
@@ -139,11 +140,14 @@ def _cuts(n: int, folds: int, seed: int, groups: Array | None) -> tuple[Array, .
 Fit = Callable[..., Any]
 
 
-def _contenders(kind: str, names: Sequence[str] | None) -> list[tuple[str, Fit, bool]]:
-    """(name, fit, whether it is plain) of each; a fitted operator wins over a plain one of its name."""
+def _contenders(kind: str, names: Sequence[str] | None, *, spoken: bool) -> list[tuple[str, Fit, bool]]:
+    """(name, fit, whether it is plain) of each; a fitted operator wins over a plain one of its name.
+
+    Of recognised speech (texts with times or confidences of words) only operators for speech contend.
+    """
     found = family(kind)
     out: list[tuple[str, Fit, bool]] = []
-    for name in found.CANDIDATES if names is None else names:
+    for name in (found.SPOKEN if spoken else found.CANDIDATES) if names is None else names:
         if name in found.FIT_FUSERS:
             out.append((name, found.FIT_FUSERS[name], False))
         elif name in found.FUSERS:

@@ -49,6 +49,9 @@ CANDIDATES: tuple[str, ...] = (
 )
 """What the automatic choice tries, the simple first."""
 
+SPOKEN: tuple[str, ...] = ("hypothesis_selection", "rover")
+"""What it tries for recognised speech, where texts say more of their words."""
+
 TRUSTED = "minimum_bayes_risk"
 """What the field trusts most where there is no truth."""
 
@@ -63,6 +66,7 @@ __all__ = [
     "FUSERS",
     "PARTS",
     "SCORE",
+    "SPOKEN",
     "TRUSTED",
     "HypothesisSelection",
     "answer_vote",
