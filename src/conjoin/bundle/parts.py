@@ -36,6 +36,13 @@ PARTS: dict[str, str] = {
     "selected": "conjoin.fusion.selected:Selected",
     "single": "conjoin.fusion.single:Single",
     "applied": "conjoin.fusion.applied:Applied",
+    "worker_model": "conjoin.fusion.labels.model:WorkerModel",
+    "positions": "conjoin.fusion.ranking.positions:Positions",
+    "platt_sum": "conjoin.fusion.ranking.platt:PlattSum",
+    "span_posterior": "conjoin.fusion.spans.fitted:SpanPosterior",
+    "hypothesis_selection": "conjoin.fusion.texts.hypothesis:HypothesisSelection",
+    "projected": "conjoin.fusion.embeddings.projected:Projected",
+    "rank_mean": "conjoin.fusion.embeddings.ranks:RankMean",
     "dynamic_selection": "conjoin.fusion.dynamic.record:DynamicSelection",
     "templates": "conjoin.fusion.combiners.templates:Templates",
     "ballots": "conjoin.fusion.combiners.ballots:Ballots",
@@ -72,15 +79,9 @@ MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
 FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
     *("network_fuser", "calibrated", "selected", "single", "applied"),
-    *(
-        "dynamic_selection",
-        "late_fusion",
-        "early_fusion",
-        "gated_fusion",
-        "low_rank_fusion",
-        "templates",
-        "ballots",
-    ),
+    *("worker_model", "positions", "platt_sum", "span_posterior", "hypothesis_selection", "projected"),
+    *("rank_mean", "dynamic_selection", "late_fusion", "early_fusion", "gated_fusion", "low_rank_fusion"),
+    *("templates", "ballots"),
     *("by_cell", "by_horizon", "distribution_pool", "quantile_regression", "emos", "fforma", "online"),
 )
 CALIBRATORS = ("temperature", "vector_scaling", "sigmoid", "isotonic", "histogram", "matrix_scaling")
