@@ -12,8 +12,10 @@ from conjoin.errors import BundleError, OutputsError, TruthError
 from conjoin.formats.ctm import FORMAT
 from conjoin.fusion.applied import Applied
 from conjoin.fusion.single import Single, fit_single
+from conjoin.fusion.texts import SPOKEN
 from conjoin.fusion.texts.hypothesis import HypothesisSelection, fit_hypothesis_selection
 from conjoin.fusion.texts.rover_fit import conditional_logit, fit_rover
+from conjoin.fusion.trials import choose_by_trial
 from conjoin.outputs import Texts, Values
 from conjoin.scores import score_of
 
@@ -136,3 +138,10 @@ def test_real_recognisers():
         )
     assert np.mean(gaps) < 0
     assert max(gaps) <= 0.006  # one word of the half
+
+
+def test_speech_is_left_to_operators_for_speech():
+    outputs, truth = recognisers(7, rows=20)
+    choice = choose_by_trial(outputs, truth)
+    assert choice.score == "wer"
+    assert {c.name for c in choice.candidates} == {"best_single", *SPOKEN}
