@@ -12,7 +12,6 @@ import numpy as np
 
 from conjoin.checks.compare import LawBroken, call_name, first_difference, must_match
 from conjoin.contracts import Storable
-from conjoin.fusion.single import silenced
 from conjoin.outputs import (
     Embeddings,
     Labels,
@@ -21,6 +20,7 @@ from conjoin.outputs import (
     Quantiles,
     Values,
     concat,
+    silenced,
 )
 
 TOLERANCE = 1e-9

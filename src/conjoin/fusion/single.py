@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
 
 from conjoin.errors import OutputsError, listed
 from conjoin.fusion.packing import members_of
-from conjoin.outputs import Labels, Output, Probabilities, Texts
+from conjoin.outputs import Labels, Output, Probabilities
 
 if TYPE_CHECKING:
     from conjoin.contracts import Batch, Storable
@@ -113,22 +111,6 @@ def _answered(output: Any, truth: Any) -> int:
     """Rows with a truth that are answered."""
     rows = output.answered & truth.answered
     return int((rows & (output.codes >= 0)).sum() if isinstance(output, Labels) else rows.sum())
-
-
-def silenced(output: Any, rows: Any) -> Any:
-    """The output with these rows ((n,) bool) not answered; ragged rows become empty."""
-    rows = np.asarray(rows, dtype=bool)
-    if isinstance(output, Labels):
-        return replace(output, codes=np.where(rows, -1, output.codes), answered=output.answered & ~rows)
-    if not output.ragged:
-        return replace(output, answered=output.answered & ~rows)
-    lengths = np.diff(output.offsets)
-    kept = np.repeat(~rows, lengths)
-    changed: dict[str, Any] = {n: getattr(output, n)[kept] for n in output.ragged}
-    if isinstance(output, Texts):  # the words are those of the text
-        changed["texts"] = np.where(rows, "", output.texts)
-    offsets = np.concatenate([[0], np.cumsum(np.where(rows, 0, lengths))])
-    return replace(output, **changed, offsets=offsets, answered=output.answered & ~rows)
 
 
 def _default(outputs: Mapping[str, Any]) -> Any:

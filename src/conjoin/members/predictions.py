@@ -17,7 +17,7 @@ from conjoin.members.answers import answer_of, as_batch, check_answer, rows_of
 from conjoin.members.columns import require
 from conjoin.members.portable import card_from_json, card_to_json
 from conjoin.members.wrapped import Given
-from conjoin.outputs import Labels, Output, Probabilities, Quantiles, Values, unpack
+from conjoin.outputs import Labels, Output, Probabilities, Quantiles, Values, silenced, unpack
 from conjoin.tables import name_of
 
 if TYPE_CHECKING:
@@ -253,9 +253,5 @@ def _looked_up(output: Any, at: Array) -> Output:
     known = at >= 0
     if len(output) == 0:
         raise ColumnError("the member holds no predictions at all")
-    found: Any = output.take(np.where(known, at, 0))
-    if known.all():
-        return cast(Output, found)
-    if isinstance(found, Labels):
-        return replace(found, codes=np.where(known, found.codes, -1), answered=found.answered & known)
-    return cast(Output, replace(found, answered=found.answered & known))
+    found = output.take(np.where(known, at, 0))
+    return cast(Output, found if known.all() else silenced(found, ~known))

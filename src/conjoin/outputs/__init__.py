@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,22 @@ def concat(outputs: Sequence[Output]) -> Output:
     return replace(first, **changed)
 
 
+def silenced(output: Any, rows: Any) -> Any:
+    """The output with these rows ((n,) bool) not answered; ragged rows become empty."""
+    rows = np.asarray(rows, dtype=bool)
+    if isinstance(output, Labels):
+        return replace(output, codes=np.where(rows, -1, output.codes), answered=output.answered & ~rows)
+    if not output.ragged:
+        return replace(output, answered=output.answered & ~rows)
+    lengths = np.diff(output.offsets)
+    kept = np.repeat(~rows, lengths)
+    changed: dict[str, Any] = {n: getattr(output, n)[kept] for n in output.ragged}
+    if isinstance(output, Texts):  # the words are those of the text
+        changed["texts"] = np.where(rows, "", output.texts)
+    offsets = np.concatenate([[0], np.cumsum(np.where(rows, 0, lengths))])
+    return replace(output, **changed, offsets=offsets, answered=output.answered & ~rows)
+
+
 __all__ = [
     "KINDS",
     "Array",
@@ -81,5 +98,6 @@ __all__ = [
     "Texts",
     "Values",
     "concat",
+    "silenced",
     "unpack",
 ]

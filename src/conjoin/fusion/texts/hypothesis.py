@@ -11,10 +11,10 @@ import numpy as np
 
 from conjoin.errors import BundleError, OutputsError, TruthError
 from conjoin.fusion.packing import ask, known, members_of
-from conjoin.fusion.single import guarded, silenced
+from conjoin.fusion.single import guarded
 from conjoin.fusion.texts.rover import logits
 from conjoin.fusion.texts.rover_words import WordNetwork, Words, default_of, folded, lay_out, network_of
-from conjoin.outputs import Texts, concat
+from conjoin.outputs import Texts, concat, silenced
 
 if TYPE_CHECKING:
     from conjoin.contracts import Batch, Storable
