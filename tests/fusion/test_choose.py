@@ -13,6 +13,7 @@ from conjoin.contracts import Cost
 from conjoin.errors import InputError, OutputsError, TruthError
 from conjoin.fusion import choose, fit_best_single, fit_log_pool
 from conjoin.fusion.choose import MOST_MEMBERS, fit_choice
+from conjoin.fusion.contest import CLASS_CONTENDERS, bar
 from conjoin.fusion.decisions import fit_decided_log_pool
 from conjoin.fusion.folds import fold_numbers
 from conjoin.fusion.frugal import cost_shares, elimination_path
@@ -251,3 +252,19 @@ def test_paths_and_shares() -> None:
     shares = cost_shares(("a", "b"), {"a": Cost(1.0, 30), "b": Cost(3.0, 10)})
     assert shares == {"a": 0.5, "b": 0.5}
     assert cost_shares(("a", "b"), {"a": Cost(1.0)}) == {"a": 0.5, "b": 0.5}
+
+
+def test_a_coarse_score_does_not_hold_a_pool_back() -> None:
+    mean, greedy, log_pool = CLASS_CONTENDERS[1], CLASS_CONTENDERS[2], CLASS_CONTENDERS[4]
+    assert bar(mean, "best_single", SCORES["accuracy"]) == -1.0
+    assert bar(greedy, "mean", SCORES["accuracy"]) == greedy.needed
+    assert bar(mean, "best_single", SCORES["log_loss"]) == mean.needed
+    assert bar(log_pool, "best_single", SCORES["log_loss"]) == log_pool.needed
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 80)
+    outputs = {}
+    for k in range(6):  # alike in skill: by accuracy on 80 rows one of them seems best
+        z = rng.normal(size=(80, 2)) * 1.5 + np.eye(2)[y] * 1.5
+        outputs[f"m{k}"] = Probabilities(np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), "ab")
+    choice = choose(outputs, Labels(y, "ab"), score=SCORES["accuracy"])
+    assert choice.name != "best_single"
