@@ -38,34 +38,25 @@ def match(
     offsets: Array,
     true_coords: Array,
     crowd: Array,
+    ignored: Array,
     true_codes: Array,
     true_offsets: Array,
-    classes: int,
     ious: Array,
     most: int,
-    low: float,
-    high: float,
+    counts: Array,
+    taken: Array,
+    seen: Array,
+    work: Array,
     flags: Array,
-    needed: Array,
 ) -> None:
     """Match the regions found (t) to the true ones (u), row by row, the best first, at T levels of overlap.
 
-    codes (t,): class, or -1 for one that the truth does not know. crowd (u,) bool: to be ignored; any number
-    of regions may lie there. most: how many regions of a row and class count. low, high: volumes that count.
-    Written: flags (T, t) of HIT, MISS or IGNORED; needed (K,): how many true regions a class has.
+    codes (t,): class, or -1 for one that does not count. crowd (u,) bool: any number of regions may lie
+    there. ignored (u,): true regions that need not be found, the crowds among them. most: how many regions of
+    a row and class count. counts (t,) bool: which regions are wrong where they match nothing. taken (T, u) and
+    seen (K,): zeros. work (2, t + 1): scratch. Written: flags (T, t), which is IGNORED before, of HIT and MISS.
     """
-    widest = 0
-    for row in range(offsets.shape[0] - 1):
-        widest = max(widest, offsets[row + 1] - offsets[row])
-    order, spare = np.empty(widest, np.int64), np.empty(widest, np.int64)
-    ignored = crowd.copy()
-    for j in range(true_codes.shape[0]):
-        _, volume, _ = inside(dims, true_coords, j, true_coords, j)
-        ignored[j] = ignored[j] or volume < low or volume > high
-        if not ignored[j]:
-            needed[true_codes[j]] += 1
-    taken = np.zeros((ious.shape[0], true_codes.shape[0]), np.bool_)
-    seen = np.zeros(classes, np.int64)
+    order, spare = work[0], work[1]
     for row in range(offsets.shape[0] - 1):
         start, size = offsets[row], offsets[row + 1] - offsets[row]
         for i in range(size):
@@ -74,8 +65,6 @@ def match(
         for slot in range(size):
             i = order[slot]
             code = codes[i]
-            for t in range(ious.shape[0]):
-                flags[t, i] = IGNORED
             if code < 0:
                 continue
             seen[code] += 1
@@ -100,9 +89,8 @@ def match(
                 if found >= 0:
                     taken[t, found] = True
                     flags[t, i] = IGNORED if ignored[found] else HIT
-                else:
-                    _, volume, _ = inside(dims, coords, i, coords, i)
-                    flags[t, i] = MISS if low <= volume <= high else IGNORED
+                elif counts[i]:
+                    flags[t, i] = MISS
         for slot in range(size):
             if codes[order[slot]] >= 0:
                 seen[codes[order[slot]]] = 0
@@ -110,52 +98,44 @@ def match(
 
 @jit
 def average(
-    scores: Array, codes: Array, flags: Array, needed: Array, places: Array, order: Array
-) -> tuple[Array, Array]:
-    """Average precision and greatest recall, (T, K) both; NaN for a class without true regions.
+    order: Array,
+    bounds: Array,
+    flags: Array,
+    needed: Array,
+    places: Array,
+    curve: Array,
+    precision: Array,
+    recall: Array,
+) -> None:
+    """Average precision and greatest recall of each level and class, written to (T, K) both.
 
-    order (t,): regions by row, in each row the best first. places: recalls at which precision is read (COCO:
-    0, 0.01, ..., 1), where it is the greatest precision at this or a higher recall.
+    order: regions by class, in each class the best first; bounds (K + 1,): where classes begin. needed (K,):
+    how many true regions a class has; where there is none, nothing is written. places: recalls at which
+    precision is read (COCO: 0, 0.01, ..., 1), where it is the greatest at this or a higher recall. curve
+    (2, t + 1): scratch.
     """
-    T, K = flags.shape[0], needed.shape[0]
-    counts = np.zeros(K + 1, np.int64)
-    for i in range(codes.shape[0]):
-        if codes[i] >= 0:
-            counts[codes[i] + 1] += 1
-    for k in range(K):
-        counts[k + 1] += counts[k]
-    sorted_by, spare = np.empty(counts[K], np.int64), np.empty(counts[K], np.int64)
-    ends = counts.copy()
-    for i in order:
-        if codes[i] >= 0:
-            sorted_by[ends[codes[i]]] = i
-            ends[codes[i]] += 1
-    precision, recall = np.full((T, K), np.nan), np.full((T, K), np.nan)
-    height, reach = np.empty(counts[K]), np.empty(counts[K])
-    for k in range(K):
+    for k in range(needed.shape[0]):
         if needed[k] == 0:
             continue
-        sort_down(sorted_by, counts[k], counts[k + 1], scores, spare)
-        for t in range(T):
+        for t in range(flags.shape[0]):
             hits, misses, size = 0, 0, 0
-            for slot in range(counts[k], counts[k + 1]):
-                flag = flags[t, sorted_by[slot]]
+            for slot in range(bounds[k], bounds[k + 1]):
+                flag = flags[t, order[slot]]
                 if flag == IGNORED:
                     continue
                 hits += flag == HIT
                 misses += flag == MISS
-                height[size] = hits / (hits + misses + _EPS)
-                reach[size] = hits / needed[k]
+                curve[0, size] = hits / (hits + misses + _EPS)
+                curve[1, size] = hits / needed[k]
                 size += 1
             recall[t, k] = hits / needed[k]
             for i in range(size - 1, 0, -1):
-                height[i - 1] = max(height[i - 1], height[i])
+                curve[0, i - 1] = max(curve[0, i - 1], curve[0, i])
             total, i = 0.0, 0
-            for place in places:
-                while i < size and reach[i] < place:
+            for r in range(places.shape[0]):
+                while i < size and curve[1, i] < places[r]:
                     i += 1
                 if i == size:
                     break
-                total += height[i]
+                total += curve[0, i]
             precision[t, k] = total / places.shape[0]
-    return precision, recall

@@ -52,9 +52,12 @@ def precision_and_recall(
     """
     found, true = _checked(output, truth)
     flags, needed, codes = _matched(found, true, np.asarray(levels, np.float64), most, SIZES[size])
-    rows = np.repeat(np.arange(len(found)), np.diff(found.offsets))
-    order = np.lexsort((-found.scores, rows))
-    precision, recall = kernel.average(found.scores, codes, flags, needed, PLACES, order)
+    order = np.lexsort((-found.scores, codes))  # ties stay in the order of the rows
+    bounds = np.searchsorted(codes[order], np.arange(len(needed) + 1))
+    precision = np.full((len(flags), len(needed)), np.nan)
+    recall = precision.copy()
+    curve = np.empty((2, len(codes) + 1))
+    kernel.average(order, bounds, flags, needed, PLACES, curve, precision, recall)
     return precision, recall
 
 
@@ -78,14 +81,25 @@ def _matched(
     codes = np.where(np.repeat(counts, np.diff(found.offsets)), lookup[found.codes], -1)
     kept = np.repeat(true.answered, np.diff(true.offsets))
     offsets = np.concatenate([[0], np.cumsum(kept)])[true.offsets]
-    flags, needed = np.empty((len(levels), len(codes)), np.int8), np.zeros(len(true.classes), np.int64)
-    low, high = volumes
+    objects, true_codes = true.coords[kept], true.codes[kept]
+    crowd = true.scores[kept] == 0
+    ignored = crowd | ~_within(objects, volumes)
+    flags = np.full((len(levels), len(codes)), kernel.IGNORED, np.int8)
+    K = len(true.classes)
     kernel.match(
         tuple(range(found.coords.shape[1] // 2)), found.coords, found.scores, codes, found.offsets,
-        true.coords[kept], true.scores[kept] == 0, true.codes[kept], offsets, len(true.classes), levels, most,
-        low, high, flags, needed,
+        objects, crowd, ignored, true_codes, offsets, levels, most, _within(found.coords, volumes),
+        np.zeros((len(levels), len(crowd)), np.bool_), np.zeros(K, np.int64),
+        np.empty((2, len(codes) + 1), np.int64), flags,
     )  # fmt: skip
-    return flags, needed, codes
+    return flags, np.bincount(true_codes[~ignored], minlength=K), codes
+
+
+def _within(coords: Array, volumes: tuple[float, float]) -> Array:
+    """(t,) bool: regions whose volume lies in this range, ends included."""
+    D = coords.shape[1] // 2
+    volume = (coords[:, D:] - coords[:, :D]).prod(axis=1)
+    return cast(Array, (volume >= volumes[0]) & (volume <= volumes[1]))
 
 
 def coco_summary(output: Output, truth: Output) -> dict[str, float]:
