@@ -12,7 +12,7 @@ from conjoin.errors import OutputsError
 from conjoin.formats.ctm import FORMAT, Found, Place
 from conjoin.fusion.texts.rover import METHODS, rover
 from conjoin.fusion.texts.rover_tags import putative_tags
-from conjoin.outputs import Texts, Values
+from conjoin.outputs import Texts, Values, silenced
 
 SYSTEMS = {
     "one": """.10 .12 sad .48|.32 .16 sat .99|.68 .26 the .83|2.44 .29 hat .83|2.73 .26 and .19
@@ -231,14 +231,8 @@ def spoken(rng, rows=8):
         answered = rng.random(rows) > (0.2 if name == "b" else 0.0)
         made = Texts(texts, None, None, starts=starts, ends=starts + 0.2, confidences=rng.random(len(starts)))
         rows_ = [k for k in range(rows) if answered[k]]
-        outputs[name] = made if len(rows_) == rows else _silent(made, ~answered)
+        outputs[name] = made if len(rows_) == rows else silenced(made, ~answered)
     return outputs
-
-
-def _silent(texts, rows):
-    from conjoin.fusion.single import silenced
-
-    return silenced(texts, rows)
 
 
 @pytest.mark.parametrize("method", METHODS[:4])
