@@ -111,8 +111,9 @@ def _learned(found: DynamicSelection, batch: Batch | None) -> Array:
     """
     present = who(found.answers)
     own = np.arange(len(found.codes))
-    around, alike = found.around(found.answers, present, found.points, batch, own)
-    right = votes_of(found.answers, present) == found.codes[:, None]
+    votes = votes_of(found.answers, present)
+    around, alike = found.around(found.answers, votes, found.points, batch, own)
+    right = votes == found.codes[:, None]
     share = (right & present).sum(axis=1) / present.sum(axis=1)
     hc = found.options.hc
     counted = present & ((share < hc) | (share > 1 - hc))[:, None]

@@ -81,7 +81,7 @@ class DynamicSelection:
             some = rest[start : start + step]
             own = None if apart is None else apart[some]
             near = {n: np.asarray(batch[n])[some] for n in self._columns if batch is not None and n in batch}
-            around, alike = self.around(P[some], present[some], points[some], near, own)
+            around, alike = self.around(P[some], votes[some], points[some], near, own)
             values[some] = self._decided(around, alike, P[some], present[some])
         return values
 
@@ -108,14 +108,14 @@ class DynamicSelection:
         return meta.features(around, self._sure, best, alike, self.options.k, self.options.kp)
 
     def around(
-        self, P: Array, present: Array, points: Array, batch: Batch | None, apart: Array | None
+        self, P: Array, votes: Array, points: Array, batch: Batch | None, apart: Array | None
     ) -> tuple[Around, Array]:
         """The regions of some rows; and (n, k or kp) the known rows to which the members answered most alike.
 
         The latter for knop and meta_des alone, else (n, 0).
         """
         rule, k = self.options.rule, self.options.k
-        profiles = filled(P, present) if self.space.of_outputs or rule in ("knop", "meta_des") else points
+        profiles = filled(P, votes >= 0) if self.space.of_outputs or rule in ("knop", "meta_des") else points
         alike = far = np.zeros((len(P), 0), dtype=np.int64)
         if rule in ("knop", "meta_des"):
             count = k if rule == "knop" else self.options.kp
@@ -128,7 +128,6 @@ class DynamicSelection:
             at = alike
         else:
             at, far = self._nearest(profiles, self._profiles, k, apart)
-        votes = votes_of(P, present)
         return Around(self._known, at, far, votes, len(self.classes), self.options), alike
 
     def _nearest(self, points: Array, rows: Array, k: int, apart: Array | None) -> tuple[Array, Array]:
