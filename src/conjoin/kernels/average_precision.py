@@ -52,9 +52,9 @@ def match(
     """Match the regions found (t) to the true ones (u), row by row, the best first, at T levels of overlap.
 
     codes (t,): class, or -1 for one that does not count. crowd (u,) bool: any number of regions may lie
-    there. ignored (u,): true regions that need not be found, the crowds among them. most: how many regions of
-    a row and class count. counts (t,) bool: which regions are wrong where they match nothing. taken (T, u) and
-    seen (K,): zeros. work (2, t + 1): scratch. Written: flags (T, t), which is IGNORED before, of HIT and MISS.
+    there. ignored (u,): true regions that need not be found, the crowds among them. most: how many regions
+    of a row and class count. counts (t,) bool: which regions are wrong where they match nothing. taken (T, u)
+    and seen (K,): zeros. work (2, t + 1): scratch. Written: HIT and MISS in flags (T, t), which held IGNORED.
     """
     order, spare = work[0], work[1]
     for row in range(offsets.shape[0] - 1):

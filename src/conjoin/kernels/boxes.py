@@ -348,39 +348,34 @@ def suppress_row(
 
 
 @inner
-def rank_row(size: int, score: Array, ends: Array, order: Array, spare: Array) -> None:
-    """Write to `order` the numbers of the row's clusters so that scores fall; ties keep their order.
+def hand_over(size: int, done: int, work: Work, made: Made) -> None:
+    """Write a row's clusters behind the first `done` regions, the best first; ties keep their order.
 
-    Scores are spread over as many buckets as there are clusters, and each bucket is sorted. ends: zeros.
+    Scores are spread over as many buckets as there are clusters, and each bucket is sorted.
     """
+    score, ends, order = work.score, work.ends, work.order
     low, high = np.inf, -np.inf
     for i in range(size):
         low, high = min(low, score[i]), max(high, score[i])
     scale = (size - 1) / (high - low) if high > low else 0.0
+    place = ends[size]  # 0, but no literal: `sort_down` would be compiled for it once more
+    start = place
     for i in range(size):
         ends[int((high - score[i]) * scale)] += 1
-    place = ends[size]  # 0, but no literal: `sort_down` would be compiled for it once more
     for k in range(size):
         ends[k], place = place, place + ends[k]
     for i in range(size):
         k = int((high - score[i]) * scale)
         order[ends[k]] = i
         ends[k] += 1
-    place = ends[size]
     for k in range(size):
-        if ends[k] - place > 1:
-            sort_down(order, place, ends[k], score, spare)
-        place = ends[k]
+        if ends[k] - start > 1:
+            sort_down(order, start, ends[k], score, work.spare)
+        start = ends[k]
         ends[k] = 0
-
-
-@inner
-def hand_over(size: int, done: int, work: Work, made: Made) -> None:
-    """Rank a row's clusters and write them behind the first `done` regions."""
-    rank_row(size, work.score, work.ends, work.order, work.spare)
     for k in range(size):
-        c = work.order[k]
-        made.scores[done + k], made.codes[done + k] = work.score[c], work.whole[CODE, c]
+        c = order[k]
+        made.scores[done + k], made.codes[done + k] = score[c], work.whole[CODE, c]
         for d in range(work.box.shape[1]):
             made.coords[done + k, d] = work.box[c, d]
         work.whole[TARGET, c] = done + k
