@@ -219,6 +219,21 @@ def test_a_gate_on_the_batch_takes_part_where_there_is_one() -> None:
     assert len(choice.fuser(outputs, batch={"x": x})) == 900
 
 
+def test_dynamic_selection_takes_part_where_there_is_a_batch() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.random((1200, 2)), rng.integers(0, 2, 1200)
+    left = ((x[:, 0] < 0.5) ^ (x[:, 1] < 0.5)).astype(float)  # no weights that are linear in x tell it
+    outputs = {}
+    for name, skill in {"on": left, "off": 1 - left}.items():
+        z = rng.normal(size=(1200, 2)) + (4 * skill - 1)[:, None] * np.eye(2)[y]
+        outputs[name] = Probabilities(np.exp(z) / np.exp(z).sum(axis=1, keepdims=True), "ab")
+    batch = {"u": x[:, 0], "v": x[:, 1]}
+    choice = choose(outputs, Labels(y, "ab"), batch=batch)
+    assert choice.name in ("knora_u", "meta_des")
+    assert len(choice.fuser(outputs, batch=batch)) == 1200
+    assert {"knora_u", "meta_des"}.isdisjoint(c.name for c in choose(outputs, Labels(y, "ab")).candidates)
+
+
 def test_misuse_is_refused() -> None:
     outputs, truth = world("binary", n=60)
     with pytest.raises(InputError, match="at least 2 folds"):

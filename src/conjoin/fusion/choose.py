@@ -128,12 +128,10 @@ def choose(
     outputs: answers for rows that the members did not learn from, by name. truth: Labels or Values. score:
     any Score; log-loss, RMSE or pinball loss by default. weights, groups: (n,) of the rows; rows of a group
     stay in one fold. costs: of members, by name. max_latency: CPU seconds per row, max_size: bytes, of the
-    members kept. batch: columns for a gate on the batch (which has no ONNX form); leave it out for a fuser
-    that can be exported. deadline: a time.monotonic value; contenders that are not expected to end in time
-    do not start (but for those that take next to no time), and there is always a choice. Same input and seed,
-    same choice, where no deadline cuts it short.
-    Rankings, boxes and other kinds that have a family: see `trials.choose_by_trial`; costs and batch are of
-    no use there.
+    members kept. batch: columns for a gate and for dynamic selection, which have no ONNX form; leave it out
+    for a fuser that can be exported. deadline: a time.monotonic value; contenders that are not expected to
+    end in time do not start (but for those that take next to no time), and there is always a choice. Same
+    input and seed, same choice, where no deadline cuts it short.
     Raises OutputsError, TruthError; InputError where no member keeps max_latency and max_size.
     """
     first = next(iter(outputs.values()), None)

@@ -65,6 +65,13 @@ def _calibrated_log_pool(outputs: Mapping[str, Dense], truth: Any, **more: Any) 
     return Calibrated(fit_log_pool(used, truth, **more), made, None)
 
 
+def _dynamic(outputs: Mapping[str, Dense], truth: Any, *, rule: str, **more: Any) -> Any:
+    """Dynamic selection; its loops need numba, so it is imported when it is first wanted."""
+    from conjoin.fusion.dynamic import FIT_FUSERS
+
+    return FIT_FUSERS[rule](outputs, truth, guard=False, **more)
+
+
 CLASS_CONTENDERS = (
     Contender("best_single", fit_best_single, 0.0),
     Contender("mean", fit_mean, 1.0),
@@ -81,6 +88,8 @@ CLASS_CONTENDERS = (
         "class_weights, penalty 300", partial(fit_class_weights, penalty=300.0), 1.5, 200, seconds=2e-7
     ),
     Contender("gate on the batch", fit_gate, 1.0, 500, batch=True, seconds=4e-7),
+    Contender("knora_u", partial(_dynamic, rule="knora_u"), 1.0, 300, batch=True, row_seconds=2e-5),
+    Contender("meta_des", partial(_dynamic, rule="meta_des"), 1.0, 300, batch=True, row_seconds=5e-5),
     Contender("network", fit_network_fuser, 1.0, 1000, row_seconds=2e-4),
     Contender("log_pool, decisions", fit_decided_log_pool, 0.5, 100, decides=True),
 )
