@@ -1,7 +1,7 @@
 # The whole workflow. CI calls these targets and nothing else.
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= train,catboost,dev
+EXTRAS ?= train,catboost,masks,dev
 BIN := $(VENV)/bin
 
 .PHONY: setup demo test check bench docs clean
