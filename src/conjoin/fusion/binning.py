@@ -77,6 +77,11 @@ def fit_histogram(output: Any, truth: Any, *, weights: Any = None, bins: int = 1
 
     bins: at most; each has 10 rows or more. weights: (n,) of the rows. Raises OutputsError and TruthError,
     InputError on bins.
+
+    >>> from conjoin.outputs import Labels
+    >>> sure = Probabilities([[0.1, 0.9]] * 10, "ab")
+    >>> fit_histogram(sure, Labels([0] * 5 + [1] * 5, "ab"))(sure).values[0].round(3)
+    array([0.464, 0.536])
     """
     if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
         raise InputError(f"bins must be a whole number, 1 or more, not {bins!r}")

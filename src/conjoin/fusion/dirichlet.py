@@ -85,6 +85,11 @@ def fit_dirichlet(
 
     off_diagonal, intercept: times 1 / (2 n) the squares of these; the diagonal is drawn to 1 by one row's
     worth. weights: (n,) of the rows. Raises OutputsError and TruthError.
+
+    >>> from conjoin.outputs import Labels
+    >>> sure = Probabilities([[0.1, 0.9]] * 500, "ab")
+    >>> fit_dirichlet(sure, Labels([0, 1] * 250, "ab"))(sure).values[0].round(1)
+    array([0.5, 0.5])
     """
     return _fitted(output, truth, weights, off_diagonal, intercept)
 

@@ -33,6 +33,11 @@ def fit_pseudo_bma(
     Bayesian stacking of the same paper, the weights with the best log score, is `fit_linear_pool`.
     weights: (n,) of the rows. seed: of the draws. guard: the best single member where it has the lower score
     on these rows. Raises OutputsError, TruthError.
+
+    >>> from conjoin.outputs import Labels, Probabilities
+    >>> given = {"a": Probabilities([[0.8, 0.2]], "xy"), "b": Probabilities([[0.2, 0.8]], "xy")}
+    >>> fit_pseudo_bma(given, Labels([0], "xy"), draws=0, guard=False).weights
+    {'a': 0.8, 'b': 0.2}
     """
     rows = class_problem(outputs, truth, weights)
     logs = np.log(rows.of_truth())

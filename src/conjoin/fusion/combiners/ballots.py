@@ -143,6 +143,12 @@ def fit_naive_bayes(
     p_k proportional to prior_k prod_m (n_m[k, v_m] + 1/K) / (n_m[k] + 1), n_m[k, v] rows of class k that m
     votes v. weights: (n,) of the rows. guard: the best single member where it has the lower score on these
     rows. seed has no influence. Raises OutputsError, TruthError.
+
+    >>> from conjoin.outputs import Labels
+    >>> votes = {"a": Labels([0, 0, 1, 1], "xy"), "b": Labels([0, 1, 1, 0], "xy")}
+    >>> fuser = fit_naive_bayes(votes, Labels([0, 0, 1, 1], "xy"), guard=False)
+    >>> fuser({"a": Labels([0], "xy"), "b": Labels([1], "xy")}).values.round(3)
+    array([[0.833, 0.167]])
     """
     return _fit(outputs, truth, weights, score, guard, None)
 

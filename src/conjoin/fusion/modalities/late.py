@@ -124,6 +124,13 @@ def fit_late(
     scores, on the rows as they are and with modalities taken away (modality dropout), by log-loss or squared
     error with a penalty towards the mean of the heads. weights: (n,) of the rows. seed: of the folds. score
     has no influence. Raises OutputsError, TruthError.
+
+    >>> from conjoin.outputs import Embeddings, Labels
+    >>> x = np.linspace(-1, 1, 40)[:, None]
+    >>> given = {"image": Embeddings(x), "text": Embeddings(np.sign(x))}
+    >>> fuser = fit_late(given, Labels((x[:, 0] > 0).astype(int), ("no", "yes")))
+    >>> fuser({"text": Embeddings([[1.0], [-1.0]])}).values.argmax(axis=1)
+    array([1, 0])
     """
     target = target_of(outputs, truth, weights)
     views = Views({n: fit_view(n, outputs[n], target.at) for n in sorted(outputs)})
