@@ -113,6 +113,7 @@ def test_a_folder_of_one_and_a_file_go_together(tmp_path):
 
 
 def test_bad_files_are_told_with_their_name(tmp_path):
+    pytest.importorskip("nibabel")
     colours = png(tmp_path / "colour.png", np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(InputError, match=r"colour\.png.*colours of mode RGB"):
         FORMAT.read({"a": colours}, None)
