@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,17 +19,35 @@ PROMISES = {
     "your_own_models": "log pool of the three",
     "scikit_learn": "folds from",
 }
+OTHER_KINDS = {
+    "rankings": "learned weights: {'vectors'",
+    "annotators": "Dawid-Skene: cat dog dog cat dog",
+    "texts": "minimum Bayes risk: The cat sat on the mat.",
+    "detectors": "weighted boxes fusion: cat",
+}
 NOT_EXAMPLES = {"data", "demo", "two_models"}
 
 
 def test_each_script_is_known() -> None:
-    assert {p.stem for p in FOLDER.glob("*.py")} == PROMISES.keys() | NOT_EXAMPLES
+    assert {p.stem for p in FOLDER.glob("*.py")} == PROMISES.keys() | OTHER_KINDS.keys() | NOT_EXAMPLES
 
 
 @pytest.mark.parametrize("name", PROMISES)
 def test_example(name: str) -> None:
+    shown = run(name)
+    assert PROMISES[name] in shown
+    assert "log-loss" in shown
+
+
+@pytest.mark.parametrize("name", OTHER_KINDS)
+def test_example_of_another_kind(name: str) -> None:
+    assert OTHER_KINDS[name] in run(name)
+
+
+def run(name: str) -> str:
+    """What an example prints."""
     command = [sys.executable, str(FOLDER / f"{name}.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    environment = {**os.environ, "PYTHONUTF8": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert PROMISES[name] in done.stdout
-    assert "log-loss" in done.stdout
+    return done.stdout
