@@ -178,6 +178,7 @@ def _begin(working: Path, print_: str, shards: Sequence[_Shard], metadata: Mappi
     plan, journal = working / PLAN, working / JOURNAL
     if plan.is_file() and plan.read_text() == print_ and journal.is_file():
         lines = journal.read_text(encoding="utf-8").split("\n")
+        journal.write_text("".join(f"{line}\n" for line in lines[:-1]), encoding="utf-8")
         return {json.loads(line) for line in lines[:-1]}  # a line that was cut off does not count
     shutil.rmtree(working, ignore_errors=True)
     working.mkdir(parents=True)
