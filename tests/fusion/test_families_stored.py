@@ -38,3 +38,30 @@ def test_an_ensemble_of_rankers_survives_saving(tmp_path):
     np.testing.assert_array_equal(mine.scores, again.scores)
     assert mine.answered.tolist() == [True, False, True]
     assert np.diff(mine.offsets).tolist()[1] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "os"},
+        {"kind": ["ranking"]},
+        {"name": "__import__"},
+        {"name": "fit_rrf"},
+        {"options": {"weights": {"a": 1}}},
+        {"options": {"batch": {}}},
+        {"options": {"no such": 1}},
+        {"options": None},
+        {"members": ["a", "a"]},
+        {"members": ["a"]},
+    ],
+)
+def test_a_packed_operator_that_makes_no_sense_is_refused(change):
+    from conjoin.errors import BundleError
+    from conjoin.fusion.applied import Applied
+
+    arrays, meta = Applied("ranking", "rrf", {"a": 1.0, "b": 2.0}, {"k": 60}).pack()
+    assert Applied.unpack(arrays, meta, {}).options == {"k": 60}
+    with pytest.raises(BundleError):
+        Applied.unpack(arrays, {**meta, **change}, {})
+    with pytest.raises(BundleError):
+        Applied.unpack({"weights": np.array([1.0, np.nan])}, meta, {})

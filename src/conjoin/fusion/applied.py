@@ -94,11 +94,11 @@ class Applied:
         """The inverse of `pack`. Raises BundleError."""
         names, options, kind = members_of(meta), meta.get("options"), meta.get("kind")
         weights = ask(arrays, "weights", (len(names),))
-        if not isinstance(options, dict) or kind not in FAMILIES:
+        if not isinstance(options, dict) or not isinstance(kind, str) or kind not in FAMILIES:
             raise BundleError(f"a packed fuser of {kind!r:.40} does not make sense")
         try:
             return cls(
-                str(kind), str(meta.get("name")), dict(zip(names, weights.tolist(), strict=True)), options
+                kind, str(meta.get("name")), dict(zip(names, weights.tolist(), strict=True)), options
             )
         except ConjoinError as error:
             raise BundleError(f"a packed fuser does not make sense: {error}") from error
