@@ -97,9 +97,7 @@ class Applied:
         if not isinstance(options, dict) or not isinstance(kind, str) or kind not in FAMILIES:
             raise BundleError(f"a packed fuser of {kind!r:.40} does not make sense")
         try:
-            return cls(
-                kind, str(meta.get("name")), dict(zip(names, weights.tolist(), strict=True)), options
-            )
+            return cls(kind, str(meta.get("name")), dict(zip(names, weights.tolist(), strict=True)), options)
         except ConjoinError as error:
             raise BundleError(f"a packed fuser does not make sense: {error}") from error
 
