@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SINGLE = "best_single"
 MARGIN = 0.25
 """How many standard errors of the paired difference a fuser must be ahead of a simpler choice."""
+LEAST = 4
+"""With fewer rows than this there is nothing to hold out: only plain operators are tried."""
 FEW = 300
 """With fewer rows than this, folds are drawn twice."""
 
@@ -83,6 +85,9 @@ def choose_by_trial(
     table = [_told(rows, best, None, None)]
     tried = [best]
     for name, fit, plain in contenders:
+        if not plain and len(rows.truth) < LEAST:
+            table.append(_missed(name, f"needs {LEAST} rows with a truth"))
+            continue
         if deadline is not None and time.monotonic() > deadline:
             table.append(_missed(name, "no time left"))
             continue
@@ -126,7 +131,7 @@ def _rows(
 
 def _cuts(n: int, folds: int, seed: int, groups: Array | None) -> tuple[Array, ...]:
     """Test rows of each fold; one fold with all rows where there are too few to cut."""
-    if n < 4:
+    if n < LEAST:
         return (np.arange(n),)
     rng = np.random.default_rng(seed)
     if groups is None:
