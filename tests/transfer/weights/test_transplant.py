@@ -164,6 +164,14 @@ def test_a_narrow_net_grows_into_a_wide_one_and_computes_the_same():
     assert not np.array_equal(noisy[0], noisy[2])
 
 
+def test_flattened_channels_grow_with_their_channels():
+    rng = np.random.default_rng(0)
+    features, head = rng.standard_normal((5, 4, 9)), rng.standard_normal((3, 36))
+    grown = adapt.fitted(head, (3, 54))
+    wide = features[:, adapt.fitted(np.arange(4.0), (6,)).astype(int)]
+    np.testing.assert_allclose(wide.reshape(5, -1) @ grown.T, features.reshape(5, -1) @ head.T, atol=1e-12)
+
+
 def test_a_wide_net_gives_evenly_spaced_units():
     source, target = mlp([8, 16, 3]), mlp([8, 4, 3], seed=1)
     done = transplant(source, target, growth="fit").tensors

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conjoin.errors import InputError, listed
+from conjoin.transfer.weights.selection import evenly
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -168,11 +169,11 @@ def _check_rows(tokens: Mapping[str, int], count: int, side: str) -> None:
 def fitted(weight: Array, shape: tuple[int, ...]) -> Array:
     """Weights of a dense or convolutional layer (out, in, ...), its bias or norm (out,), at other widths.
 
-    A width that grows repeats units in turn (unit j is unit j mod old), and the inputs of a unit that stands
-    c times are divided by c: in a plain chain of layers the function stays (Net2Net, Chen et al. 2016,
-    arXiv 1511.05641). A width that shrinks keeps floor(j old / new), evenly spaced (weight selection, Xu et
-    al. 2024, arXiv 2311.18823). Both depend on the sizes alone, so layers that share a width agree.
-    Kernels keep their size. Raises InputError.
+    A width that grows repeats units in turn (unit j is unit j mod old), and the inputs of a unit that
+    stands c times are divided by c: in a plain chain of layers the function stays (Net2Net, Chen et al.
+    2016, arXiv 1511.05641). A width that shrinks keeps units evenly spaced (`selection.evenly`). Both
+    depend on the sizes alone, so layers that share a width agree; but flattened channels that shrink do
+    not: `selection.narrower` takes those. Kernels keep their size. Raises InputError.
 
     >>> fitted(np.array([[1.0, 2.0]]), (2, 3))
     array([[0.5, 2. , 0.5],
@@ -184,7 +185,7 @@ def fitted(weight: Array, shape: tuple[int, ...]) -> Array:
     for axis, (old, new) in enumerate(zip(weight.shape[:2], shape[:2], strict=True)):
         if new == old:
             continue
-        kept = np.arange(new) % old if new > old else np.arange(new) * old // new
+        kept = np.arange(new) % old if new > old else evenly(old, new)
         answer = np.take(answer, kept, axis=axis)
         if axis == 1 and new > old:
             counts = np.bincount(kept, minlength=old)[kept]

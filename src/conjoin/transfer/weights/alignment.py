@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import InputError, listed, need
+from conjoin.transfer.weights.permutations import spread
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -98,14 +99,10 @@ def _others(
     tensor = model[name]
     for other, group in enumerate(groups.axes[name]):
         if other != axis and group is not None:
-            tensor = np.take(tensor, _spread(chosen[group], tensor.shape[other]), axis=other)
+            tensor = np.take(
+                tensor, spread(chosen[group], tensor.shape[other] // len(chosen[group])), axis=other
+            )
     return tensor
-
-
-def _spread(order: Array, size: int) -> Array:
-    near = size // len(order)
-    flat: Array = (order[:, None] * near + np.arange(near)).ravel()
-    return flat
 
 
 def _rows(tensor: Array, axis: int, units: int) -> Array:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 from conjoin.errors import InputError, listed, nearest
 
 Shape = tuple[int, ...]
+Looks = tuple[tuple[Shape, str], ...]
+"""Shape and last part of the name of each tensor of a block."""
 RULES = ("name", "normalised", "structure")
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|backbone|encoder)[._/])+")
 _LEAVES = {"gamma": "weight", "beta": "bias", "scale": "weight"}
@@ -20,8 +23,9 @@ def match(
 
     source, target: shapes by name, in the order of the layers. rule: "name": equal names. "normalised":
     equal names first, then names equal after `normalised`. "structure": blocks in order, and inside blocks
-    tensors of equal shape in order. A mapping says it all: target name -> source name. Shapes play a part in
-    "structure" only. Raises InputError for unknown names and rules, and where normalised names are doubled.
+    tensors of equal shape in order; of equal blocks the first. A mapping says it all: target name -> source
+    name. Shapes play a part in "structure" only. Raises InputError for unknown names and rules, and where
+    normalised names are doubled.
 
     >>> match({"module.fc.weight": (2, 3)}, {"fc.weight": (2, 3)}, "normalised")
     {'fc.weight': 'module.fc.weight'}
@@ -83,24 +87,24 @@ def _folded(names: Sequence[str], side: str) -> dict[str, str]:
 
 def _by_structure(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> dict[str, str]:
     there, here = blocks(source), blocks(target)
+    old, new = ([_looks(b, shapes) for b in bs] for bs, shapes in ((there, source), (here, target)))
 
-    def inside(a: int, b: int) -> list[tuple[int, int]]:
-        ours, theirs = here[b], there[a]
-        return _aligned(len(theirs), len(ours), lambda i, j: _alike(theirs[i], ours[j], source, target))
+    @cache  # many blocks look alike
+    def inside(a: Looks, b: Looks) -> tuple[float, list[tuple[int, int]]]:
+        pairs = _aligned(len(a), len(b), lambda i, j: _alike(a[i], b[j]))
+        return sum(_alike(a[i], b[j]) for i, j in pairs), pairs
 
-    def score(a: int, b: int) -> float:
-        pairs = inside(a, b)
-        return sum(_alike(there[a][i], here[b][j], source, target) for i, j in pairs)
-
-    pairs = _aligned(len(there), len(here), score)
-    return {here[b][j]: there[a][i] for a, b in pairs for i, j in inside(a, b)}
+    pairs = _aligned(len(there), len(here), lambda a, b: inside(old[a], new[b])[0])
+    return {here[b][j]: there[a][i] for a, b in pairs for i, j in inside(old[a], new[b])[1]}
 
 
-def _alike(a: str, b: str, source: Mapping[str, Shape], target: Mapping[str, Shape]) -> float:
+def _looks(names: Sequence[str], shapes: Mapping[str, Shape]) -> Looks:
+    return tuple((shapes[name], normalised(name).rpartition(".")[2]) for name in names)
+
+
+def _alike(a: tuple[Shape, str], b: tuple[Shape, str]) -> float:
     """0 for other shapes, 1 for equal ones, and half as much again where the last part is equal too."""
-    if source[a] != target[b]:
-        return 0.0
-    return 1.5 if normalised(a).rpartition(".")[2] == normalised(b).rpartition(".")[2] else 1.0
+    return 0.0 if a[0] != b[0] else 1.0 + 0.5 * (a[1] == b[1])
 
 
 def blocks(names: Mapping[str, Shape] | Sequence[str]) -> list[list[str]]:

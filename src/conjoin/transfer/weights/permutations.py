@@ -44,12 +44,10 @@ class Permutations:
                     raise InputError(f"group {group!r}: {size} in {name}, no multiple of {least} in {short}")
         return {group: min(sides)[0] for group, sides in found.items()}
 
-    def take(
-        self, tensors: Mapping[str, Array], chosen: Mapping[str, Array], *, but: str | None = None
-    ) -> dict[str, Array]:
+    def take(self, tensors: Mapping[str, Array], chosen: Mapping[str, Array]) -> dict[str, Array]:
         """New tensors with the chosen units of each group, in the chosen order; other groups stay.
 
-        but: a group to leave as it is. Raises InputError.
+        Raises InputError for unknown groups and units.
 
         >>> p = Permutations({"w": ("a",)})
         >>> p.take({"w": np.array([5, 6])}, {"a": np.array([1, 0])})["w"]
@@ -58,16 +56,25 @@ class Permutations:
         units = self.sizes(tensors)
         for group, order in chosen.items():
             _check_order(group, order, units)
-        kept = {g: np.asarray(order) for g, order in chosen.items() if g != but}
+        kept = {g: np.asarray(order) for g, order in chosen.items()}
         answer = {}
         for name, tensor in tensors.items():
             for axis, label in enumerate(self.axes.get(name, ())):
                 if label is not None and label in kept:
-                    spread = tensors[name].shape[axis] // units[label]
-                    places = (kept[label][:, None] * spread + np.arange(spread)).ravel()
+                    places = spread(kept[label], tensor.shape[axis] // units[label])
                     tensor = np.take(tensor, places, axis=axis)
             answer[name] = tensor if tensor is not tensors[name] else tensor.copy()
         return answer
+
+
+def spread(order: Array, near: int) -> Array:
+    """Places on an axis where each unit stands for `near` neighbours.
+
+    >>> spread(np.array([1, 0]), 2)
+    array([2, 3, 0, 1])
+    """
+    places: Array = (order[:, None] * near + np.arange(near)).ravel()
+    return places
 
 
 def _check_order(group: str, order: Array, units: Mapping[str, int]) -> None:
@@ -88,12 +95,12 @@ _ORDER = "are the tensors in the order of the layers?"
 def chain(tensors: Mapping[str, Array], order: Sequence[str] | None = None) -> Permutations:
     """The permutations of a plain chain of dense and convolutional layers, with biases and norms.
 
-    tensors: in the order of the layers; `order` gives it where they are not, as in sorted files. A tensor of
-    2 axes or more is a layer (units, inputs, ...), and its group is its name. A tensor of 1 axis belongs to the
-    layer of its own module ("fc.bias" to "fc.weight"), else to the layer before it (a norm). Those of no axis
-    count for nothing. The first inputs and the last units stay. Skips, branches, grouped convolutions,
-    embeddings and attention are no plain chain: write their Permutations out. A wrong order is found by sizes
-    only. Raises InputError.
+    tensors: in the order of the layers; `order` gives it where they are not, as in sorted files. A tensor
+    of 2 axes or more is a layer (units, inputs, ...), and its group is its name. A tensor of 1 axis belongs
+    to the layer of its own module ("fc.bias" to "fc.weight"), else to the layer before it (a norm). Those
+    of no axis count for nothing. The first inputs and the last units stay. Skips, branches, grouped
+    convolutions, embeddings and attention are no plain chain: write their Permutations out. A wrong order
+    is found by sizes only. Raises InputError.
 
     >>> net = {"a.weight": np.ones((4, 2)), "a.bias": np.ones(4), "b.weight": np.ones((3, 4))}
     >>> chain(net).axes

@@ -16,15 +16,17 @@ if TYPE_CHECKING:
 
 
 def evenly(old: int, new: int) -> Array:
-    """Units floor(j old / new) for j = 0 ... new - 1: evenly spaced.
+    """Evenly spaced units: every (old / new)th where that is whole, else round(j (old - 1) / (new - 1)).
 
-    Weight selection: Xu et al. 2024, arXiv 2311.18823.
+    Weight selection: Xu et al. 2024, arXiv 2311.18823; halves are rounded to the even number, as there.
 
-    >>> evenly(8, 3)
-    array([0, 2, 5])
+    >>> evenly(8, 4), evenly(8, 3)
+    (array([0, 2, 4, 6]), array([0, 4, 7]))
     """
     _check_count(old, new)
-    return np.arange(new) * old // new
+    if old % new == 0:
+        return np.arange(new) * (old // new)
+    return np.rint(np.linspace(0, old - 1, new)).astype(int)
 
 
 def most_important(scores: Array, new: int) -> Array:
