@@ -7,6 +7,7 @@ from conjoin.errors import InputError
 from conjoin.transfer.weights.alignment import align, average
 from conjoin.transfer.weights.permutations import Permutations, chain
 from conjoin.transfer.weights.selection import evenly, importance, layers, most_important, narrower, shallower
+from conjoin.transfer.weights.transplant import transplant
 
 pytest.importorskip("scipy")
 
@@ -87,18 +88,47 @@ def test_a_group_on_two_axes_of_a_tensor():
     np.testing.assert_array_equal(found.tensors["loop"], net["loop"])
 
 
-def test_the_barrier_falls_on_digits():
-    datasets = pytest.importorskip("sklearn.datasets")
-    x, y = datasets.load_digits(return_X_y=True)
-    x = x / 16
+@pytest.fixture(scope="module")
+def digits():
+    x, y = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
-    train, test = order[:1200], order[1200:]
+    return x / 16, y, order[:1200], order[1200:]
+
+
+def fresh(width, seed):
+    rng = np.random.default_rng(seed)
+    net = {}
+    for i, (a, b) in enumerate([(64, width), (width, 10)]):
+        net[f"{i}.weight"], net[f"{i}.bias"] = rng.standard_normal((b, a)) * (2 / a) ** 0.5, np.zeros(b)
+    return net
+
+
+def test_a_grown_start_needs_at_most_half_the_steps(digits):
+    x, y, train, test = digits
+
+    def accuracies(net, steps, seed):
+        """Trains in place; the accuracy after every 10 steps."""
+        rng, seen = np.random.default_rng(seed), []
+        for i in range(steps):
+            rows = rng.choice(train, 100)
+            step(net, x[rows], np.eye(10)[y[rows]], 0.1)
+            if i % 10 == 9:
+                seen.append((run(net, x[test]).argmax(axis=1) == y[test]).mean())
+        return seen
+
+    for seed in range(3):
+        small = fresh(32, seed)
+        accuracies(small, 600, seed)
+        scratch = accuracies(fresh(128, seed + 9), 400, seed)[-1]
+        wide = transplant(small, fresh(128, seed + 9), growth="fit", noise=0.01, seed=seed).tensors
+        assert max(accuracies(dict(wide), 200, seed)) >= scratch
+
+
+def test_the_barrier_falls_on_digits(digits):
+    x, y, train, test = digits
 
     def trained(seed):
-        rng = np.random.default_rng(seed)
-        net = {}
-        for i, (a, b) in enumerate([(64, 64), (64, 10)]):
-            net[f"{i}.weight"], net[f"{i}.bias"] = rng.standard_normal((b, a)) * (2 / a) ** 0.5, np.zeros(b)
+        rng, net = np.random.default_rng(seed), fresh(64, seed)
         for _ in range(600):
             rows = rng.choice(train, 100)
             step(net, x[rows], np.eye(10)[y[rows]], 0.3)

@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 Looks = tuple[tuple[Shape, str], ...]
 """Shape and last part of the name of each tensor of a block."""
 RULES = ("name", "normalised", "structure")
-_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|backbone|encoder)[._/])+")
+_WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|backbone)[._/])+")
 _LEAVES = {"gamma": "weight", "beta": "bias", "scale": "weight"}
 
 
@@ -46,10 +46,10 @@ def match(
 def normalised(name: str) -> str:
     """A name without wrappers, in small letters, dots between parts, `weight` and `bias` for the last part.
 
-    Wrappers at the front are module, _orig_mod, model, net, network, backbone and encoder.
+    Wrappers at the front are module, _orig_mod, model, net, network and backbone.
 
     >>> normalised("module.Encoder/LayerNorm.gamma")
-    'layernorm.weight'
+    'encoder.layernorm.weight'
     """
     parts = _WRAPPERS.sub("", name.casefold()).replace("/", ".").split(".")
     parts[-1] = _LEAVES.get(parts[-1], parts[-1])
