@@ -34,7 +34,7 @@ def test_readme_shows_the_two_commands_on_its_first_screen() -> None:
     assert any(line.startswith("make test") for line in first)
 
 
-@pytest.mark.parametrize("verb", ["fit", "evaluate", "predict", "info", "fuse", "score", "export"])
+@pytest.mark.parametrize("verb", ["fit", "evaluate", "predict", "info", "fuse", "score", "merge", "export"])
 def test_options_that_pages_show_are_options_of_the_command(verb: str) -> None:
     command = [sys.executable, "-m", "conjoin", verb, "--help"]
     done = subprocess.run(

@@ -8,6 +8,7 @@ The map, from what a user touches first to what everything stands on:
     conjoin.fusion      fusers: means, pools, votes, and functions that fit one
     conjoin.save        a member as a bundle; conjoin.load reads it, conjoin.inspect looks without loading
     conjoin.export      a member as one ONNX graph
+    conjoin.merge       the weights of several models of one architecture as one model
     conjoin.evaluate    the leaderboard of a member on rows whose truth is known
     conjoin.as_estimator    an estimator of scikit-learn
     conjoin.scores      how good outputs are, with intervals
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from conjoin.members import remote, wrap
     from conjoin.report import evaluate
     from conjoin.train import fit
+    from conjoin.transfer.merge import merge
 
 _HOMES: dict[str, str] = {
     "Ensemble": "conjoin.compose",
@@ -41,6 +43,7 @@ _HOMES: dict[str, str] = {
     "fit": "conjoin.train",
     "inspect": "conjoin.bundle",
     "load": "conjoin.bundle",
+    "merge": "conjoin.transfer.merge",
     "remote": "conjoin.members",
     "save": "conjoin.bundle",
     "wrap": "conjoin.members",
@@ -62,6 +65,7 @@ __all__ = [
     "fusion",
     "inspect",
     "load",
+    "merge",
     "outputs",
     "remote",
     "save",

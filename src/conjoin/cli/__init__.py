@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import evaluate, export, fit, fuse, info, predict, score
+from conjoin.cli import evaluate, export, fit, fuse, info, merge, predict, score
 from conjoin.cli.show import error_text, note, print_error, print_json
 from conjoin.errors import ConjoinError, StoppedError
 
@@ -46,6 +46,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "info": info.info,
     "fuse": fuse.fuse,
     "score": score.score,
+    "merge": merge.merge,
     "export": export.export,
 }
 """Every verb of the command line."""

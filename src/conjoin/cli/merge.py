@@ -1,0 +1,117 @@
+"""`conjoin merge`: the weights of several models become one model, by a recipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from conjoin.cli.options import Json, amount
+from conjoin.cli.show import console, note, print_json, say
+
+if TYPE_CHECKING:
+    from conjoin.transfer.merge.stream import Progress, Report
+
+PAUSE = 0.1
+"""Seconds between two changes of the line of progress."""
+
+
+def merge(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="YAML, as mergekit reads it.", show_default=False)
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The folder of the merged model.", show_default=False)
+    ],
+    *,
+    threads: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Threads; 0 is one per core. The bytes do not change.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of methods that draw.")] = 0,
+    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="Size of a file at most.")] = "5GB",
+    force: Annotated[
+        bool, typer.Option("--force", metavar=" ", help="Replace what is already at OUT.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Merge the weights of several models of one architecture into one model.
+
+    Models are folders of safetensors. The recipe is checked against their headers before anything is
+    written; a message names its line. Memory does not grow with the models. A merge that was stopped goes on
+    when the same command is run again, and the bytes are the same. config.json and the tokenizer are those of
+    the base, or of the first model.
+
+    Methods: linear, slerp, nuslerp, multislerp, karcher, passthrough, task_arithmetic, ties, dare_ties,
+    dare_linear, breadcrumbs, breadcrumbs_ties, della, della_linear, model_stock, nearswap, sce, arcee_fusion,
+    ram, ramplus_tl.
+
+    [bold]Examples[/]
+
+      conjoin merge ties.yml merged
+
+      conjoin merge ties.yml merged --threads 2 --shard-size 2GB --force
+    """
+    from conjoin.transfer.merge import merge_recipe
+
+    begin = time.monotonic()
+    shard_bytes = int(amount(shard_size, "size", "--shard-size"))
+    with _shown() as report:
+        done = merge_recipe(
+            recipe,
+            out,
+            seed=seed,
+            threads=threads,
+            shard_bytes=shard_bytes,
+            report=report,
+            force=force,
+        )
+    seconds = time.monotonic() - begin
+    for text in done.notes:
+        note(text)
+    if json:
+        print_json(
+            {
+                "path": str(out),
+                "method": done.method,
+                "models": list(done.models),
+                "tensors": done.tensors,
+                "bytes": done.bytes,
+                "seconds": seconds,
+                "notes": list(done.notes),
+            }
+        )
+        return
+    from conjoin.bundle.readme import bytes_text
+
+    say(
+        f"wrote {out}: {done.method} of {len(done.models)} models, {done.tensors} tensors, "
+        f"{bytes_text(done.bytes)}, {seconds:.1f} s"
+    )
+
+
+@contextmanager
+def _shown() -> Iterator[Report | None]:
+    """Shows how far the merge is, on a terminal."""
+    from rich.text import Text
+
+    from conjoin.bundle.readme import bytes_text, printable
+
+    if not sys.stderr.isatty():
+        yield None
+        return
+    last = time.monotonic()
+    with console(stderr=True).status("reading headers") as status:
+
+        def show(progress: Progress) -> None:
+            nonlocal last
+            if time.monotonic() - last > PAUSE:
+                last = time.monotonic()
+                told = f"{bytes_text(progress.bytes)} of {bytes_text(progress.all_bytes)}, {progress.name}"
+                status.update(Text(printable(told)))
+
+        yield show
