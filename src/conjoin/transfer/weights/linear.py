@@ -22,20 +22,20 @@ def linear(given: Given) -> None:
     0.
     """
     weights = given.each["weight"]
-    divisor = sum(weights) if given.shared["normalize"] else 1.0
-    if divisor == 0:
+    double = given.tensors[0].dtype == np.float64
+    number: Any = np.float64 if double else np.float32
+    divisor = sum(map(number, weights), number(0)) if given.shared["normalize"] else number(1)
+    if divisor == 0 or (given.shared["normalize"] and sum(weights) == 0):
         raise InputError(
             f"{given.name}: the weights of linear sum to 0; change them, or set normalize: false"
         )
-    double = given.tensors[0].dtype == np.float64
-    number: Any = np.float64 if double else np.float32
     acc = np.empty(min(given.size, _most()), number)
     for block in given.blocks():
         part = acc[: block.stop - block.start]
         part[:] = 0
         for tensor, weight in zip(given.tensors, weights, strict=True):
             kernels.add_linear(part, given.flat(tensor)[block], number(weight))
-        kernels.put_quotient(given.flat(given.out)[block], part, number(divisor))
+        kernels.put_quotient(given.flat(given.out)[block], part, divisor)
 
 
 def passthrough(given: Given) -> None:
