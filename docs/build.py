@@ -16,7 +16,7 @@ PARTS = (
     "conjoin.checks", "conjoin.bundle", "conjoin.report", "conjoin.fusion.labels", "conjoin.fusion.ranking",
     "conjoin.fusion.boxes", "conjoin.fusion.masks", "conjoin.fusion.spans", "conjoin.fusion.texts",
     "conjoin.fusion.embeddings", "conjoin.fusion.series", "conjoin.fusion.dynamic",
-    "conjoin.fusion.modalities", "conjoin.formats", "conjoin.transfer.weights",
+    "conjoin.fusion.modalities", "conjoin.formats", "conjoin.transfer.weights", "conjoin.transfer.merge",
 )  # fmt: skip
 FOLDER = Path(__file__).parent / "reference"
 

@@ -97,13 +97,13 @@ def merge(
 @contextmanager
 def _shown() -> Iterator[Report | None]:
     """Shows how far the merge is, on a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
     from rich.text import Text
 
     from conjoin.bundle.readme import bytes_text, printable
 
-    if not sys.stderr.isatty():
-        yield None
-        return
     last = time.monotonic()
     with console(stderr=True).status("reading headers") as status:
 
