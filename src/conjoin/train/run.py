@@ -116,13 +116,17 @@ def _reason_against(course: Course, entry: Entry, rest: Sequence[Entry], pace: P
     if importlib.util.find_spec(learner.module) is None:
         return f"{learner.module} is not installed"
     if course.clock.over():
-        return "stopped" if course.clock.stopped.is_set() else "no time was left"
+        return _why_over(course)
     need = learner.bytes(course.problem, entry.settings)
     if not course.memory.allows(need):
         return f"it needs about {need / 1e6:,.0f} MB, the limit leaves {course.memory.left() / 1e6:,.0f} MB"
     allowed = course.clock.left() * _share(rest)
     hopeless = 0.15 * _guess(course, entry) * pace.factor > allowed
     return "it would take far longer than its share of the time" if hopeless and pace.seen else ""
+
+
+def _why_over(course: Course) -> str:
+    return "stopped" if course.clock.stopped.is_set() else "no time was left"
 
 
 def _long(course: Course, entry: Entry, rest: Sequence[Entry], pace: Pace) -> bool:
@@ -148,6 +152,9 @@ def _try(
     course: Course, entry: Entry, rest: Sequence[Entry], pace: Pace, notes: list[str]
 ) -> tuple[Tried | None, Pace]:
     allowed = course.clock.left() * _share(rest)
+    if allowed <= 0:  # a Ctrl-C may come at any moment
+        notes.append(f"{entry.name} was left out: {_why_over(course)}")
+        return None, pace
     guess = _guess(course, entry)
     used = hurried(entry, guess * pace.factor / allowed)
     course.progress(Event("train", f"fitting {entry.name}", entry.name, seconds_left=course.clock.left()))
