@@ -54,13 +54,25 @@ def fused(context: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 def real(x: Any) -> Any:
-    """A stored weight as a number: float32 of bfloat16 bits (uint16), float64 of float32 and float64."""
-    raise NotImplementedError("only in compiled loops")
+    """A stored weight as a number: float32 of bfloat16 bits (uint16), float64 of float32 and float64.
+
+    >>> real(np.uint16(0x3FC0)), real(np.float32(0.5))
+    (np.float32(1.5), np.float64(0.5))
+    """
+    return (np.uint32(x) << np.uint32(16)).view(np.float32) if isinstance(x, np.uint16) else np.float64(x)
 
 
 def stored(value: Any, like: Any) -> Any:
-    """A number as it is stored where `like` is: bfloat16 bits (rounded to nearest even), float32, float64."""
-    raise NotImplementedError("only in compiled loops")
+    """A number as it is stored where `like` is: bfloat16 bits (rounded to nearest even), float32, float64.
+
+    >>> hex(stored(1.5, np.uint16(0))), stored(0.1, np.float32(0))
+    ('0x3fc0', np.float32(0.1))
+    """
+    if not isinstance(like, np.uint16):
+        return type(like)(value)
+    bits = int(np.float32(value).view(np.uint32))
+    nan = value != value
+    return np.uint16(bits >> 16 | 0x40 if nan else (bits + 0x7FFF + (bits >> 16 & 1)) >> 16)
 
 
 @overload(real)

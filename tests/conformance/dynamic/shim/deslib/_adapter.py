@@ -94,8 +94,10 @@ Rank = _estimator("Rank", "rank", voting="soft")
 
 
 class _Absent:
+    """A rule that conjoin does not have; its tests are not run."""
+
     def __init__(self, *given, **options):
-        raise NotImplementedError("not in conjoin")
+        raise TypeError("conjoin has no rule of this name")
 
 
 APosteriori = APriori = DESClustering = RRC = MinimumDifference = DESKL = DESMI = _Absent

@@ -1,5 +1,6 @@
 """What the metrics share: pairs of texts as one row of a group."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ def row(*texts):
     return Group(texts, np.arange(len(texts)), np.array([0, len(texts)]))
 
 
-class Metric:
+class Metric(ABC):
     """pairs(group) -> flat D x D numbers; corpus: a name of conjoin's scores."""
 
     HIGHER_IS_BETTER = True
@@ -26,8 +27,9 @@ class Metric:
     def __init__(self, cfg):
         self.cfg = cfg
 
+    @abstractmethod
     def pairs(self, group):
-        raise NotImplementedError
+        """Flat D x D numbers of the group's texts."""
 
     def table(self, hypotheses, references):
         """(H, R) float64."""
@@ -54,8 +56,13 @@ class Metric:
         (references,) = references_lists
         return SCORES[self.name].value(Texts(hypotheses), Texts(references))
 
+
+class Aggregating(Metric):
+    """A metric that also compares with the bag of all references."""
+
+    @abstractmethod
     def bag(self, group, mass):
-        raise NotImplementedError
+        """(D,) of each text against all, weighed by mass."""
 
     def expected_scores_reference_aggregation(
         self, hypotheses, references, source=None, reference_lprobs=None

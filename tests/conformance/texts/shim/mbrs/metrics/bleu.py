@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 from conjoin.scores.sentence import bag_bleu, bleu
-from mbrs.metrics.base import Metric
+from mbrs.metrics.base import Aggregating
 
 
-class MetricBLEU(Metric):
+class MetricBLEU(Aggregating):
     """Of mbrs' tokenisers there is only 13a."""
 
     name = "bleu"
 
     @dataclass
-    class Config(Metric.Config):
+    class Config(Aggregating.Config):
         tokenize: str | None = None
         smooth_method: str = "exp"
         smooth_value: float | None = None

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 from conjoin.scores.sentence import bag_chrf, chrf
-from mbrs.metrics.base import Metric
+from mbrs.metrics.base import Aggregating
 
 
-class MetricChrF(Metric):
+class MetricChrF(Aggregating):
     """chrF, and chrF++ with word_order=2."""
 
     name = "chrf"
 
     @dataclass
-    class Config(Metric.Config):
+    class Config(Aggregating.Config):
         char_order: int = 6
         word_order: int = 0
         beta: int = 2
