@@ -74,7 +74,8 @@ def _guarded(verb: Callable[..., None]) -> Callable[..., None]:
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # it will be flushed once more
             except Exception as error:
-                if interrupted.is_set():  # a library that was just being imported tells of it in its own way
+                told = isinstance(error, StoppedError)
+                if interrupted.is_set() and not told:  # a library being imported tells of it in its own way
                     raise typer.Exit(_stopped(json=options["json"])) from None
                 raise typer.Exit(_told(error, json=options["json"])) from error
 

@@ -13,6 +13,7 @@ import typer
 
 from conjoin.cli.options import Json, amount
 from conjoin.cli.show import console, note, print_json, say
+from conjoin.errors import StoppedError
 
 if TYPE_CHECKING:
     from conjoin.transfer.merge.stream import Progress, Report
@@ -60,16 +61,19 @@ def merge(
 
     begin = time.monotonic()
     shard_bytes = int(amount(shard_size, "size", "--shard-size"))
-    with _shown() as report:
-        done = merge_recipe(
-            recipe,
-            out,
-            seed=seed,
-            threads=threads,
-            shard_bytes=shard_bytes,
-            report=report,
-            force=force,
-        )
+    try:
+        with _shown() as report:
+            done = merge_recipe(
+                recipe,
+                out,
+                seed=seed,
+                threads=threads,
+                shard_bytes=shard_bytes,
+                report=report,
+                force=force,
+            )
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; what is merged is kept, and the same command goes on from it") from None
     seconds = time.monotonic() - begin
     for text in done.notes:
         note(text)
