@@ -5,7 +5,8 @@ lie.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,33 @@ class Place:
     data: int
 
 
+class Weights(Mapping[str, Place]):
+    """Tensors of a model by name, wherever they come from: a checkpoint, or a view that changes one.
+
+    path: of the folder or file. A view answers places whose entry has the type and shape of what `array`
+    gives; their offsets mean nothing.
+    """
+
+    __slots__ = ()
+    path: Path
+
+    @abstractmethod
+    def array(self, name: str) -> Array:
+        """A tensor as a file holds it, a memory map; bfloat16 as uint16. Raises FileError."""
+
+    @abstractmethod
+    def told(self) -> list[Any]:
+        """JSON of everything that the tensors depend on: of files, their sizes and times."""
+
+
+def stamps(paths: Iterable[Path]) -> list[Any]:
+    """Files with their sizes and times, as JSON."""
+    found = [(str(p), p.stat()) for p in sorted(set(paths))]
+    return [[p, s.st_size, s.st_mtime_ns] for p, s in found]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Checkpoint(Mapping[str, Place]):
+class Checkpoint(Weights):
     """The tensors of a model, by name, in the order of the files.
 
     path: of the folder or file. places: by name. metadata: of the first file.
@@ -51,6 +77,10 @@ class Checkpoint(Mapping[str, Place]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def told(self) -> list[Any]:
+        """Its files with their sizes and times."""
+        return stamps(p.path for p in self.places.values())
 
     def array(self, name: str) -> Array:
         """A tensor as it lies in the file, read when it is looked at; bfloat16 as uint16."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from conjoin.errors import InputError, listed
-from conjoin.transfer.checkpoints import Checkpoint, open_checkpoint
+from conjoin.transfer.checkpoints import Weights, open_checkpoint
 from conjoin.transfer.checkpoints.dtypes import FLOATS, wider
 from conjoin.transfer.merge.recipe import Input, Recipe, Settings, Slice
 from conjoin.transfer.merge.stream import Source, Task
@@ -33,7 +33,7 @@ class Plan:
     """
 
     tasks: tuple[Task, ...]
-    inputs: tuple[Checkpoint, ...]
+    inputs: tuple[Weights, ...]
     models: tuple[str, ...]
     layers: tuple[tuple[int, int], ...] | None
     notes: tuple[str, ...]
@@ -93,7 +93,7 @@ def _check_slice(recipe: Recipe, part: Slice, number: int) -> None:
 class _Planner:
     """Holds what each step looks up."""
 
-    def __init__(self, recipe: Recipe, names: tuple[str, ...], inputs: tuple[Checkpoint, ...]) -> None:
+    def __init__(self, recipe: Recipe, names: tuple[str, ...], inputs: tuple[Weights, ...]) -> None:
         self.recipe, self.names, self.inputs = recipe, names, inputs
         self.number = {name: i for i, name in enumerate(names)}
         self.shapes = [template(list(c)) for c in inputs]

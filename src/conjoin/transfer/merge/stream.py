@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import FileError, InputError
-from conjoin.transfer.checkpoints import Checkpoint, write_header
+from conjoin.transfer.checkpoints import Weights, write_header
 from conjoin.transfer.checkpoints.checkpoint import INDEX, SINGLE
 from conjoin.transfer.checkpoints.dtypes import STORED, formula_type, wider, write_as
 from conjoin.transfer.checkpoints.header import SIZES
@@ -83,7 +83,7 @@ Report = Callable[[Progress], None]
 
 def run(
     tasks: Sequence[Task],
-    inputs: Sequence[Checkpoint],
+    inputs: Sequence[Weights],
     out: Path,
     *,
     seed: int = 0,
@@ -124,7 +124,7 @@ def run(
 
 def fingerprint(
     tasks: Sequence[Task],
-    inputs: Sequence[Checkpoint],
+    inputs: Sequence[Weights],
     seed: int,
     shard_bytes: int,
     files: Mapping[str, bytes],
@@ -132,8 +132,7 @@ def fingerprint(
     """A digest of everything that the bytes of the answer depend on; of inputs, their files' sizes and
     times.
     """
-    paths = sorted({str(p.path) for c in inputs for p in c.values()})
-    stats = [(p, os.stat(p).st_size, os.stat(p).st_mtime_ns) for p in paths]
+    stats = [c.told() for c in inputs]
     others = {n: hashlib.sha256(raw).hexdigest() for n, raw in files.items()}
     told = [[t.told() for t in tasks], stats, seed, shard_bytes, others]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
@@ -196,7 +195,7 @@ def _begin(working: Path, print_: str, shards: Sequence[_Shard], metadata: Mappi
 
 def _merge(
     tasks: Sequence[Task],
-    inputs: Sequence[Checkpoint],
+    inputs: Sequence[Weights],
     working: Path,
     shards: Sequence[_Shard],
     done: set[str],
@@ -226,7 +225,7 @@ def _merge(
             raise
 
 
-def _one(task: Task, inputs: Sequence[Checkpoint], working: Path, shard: _Shard, seed: int) -> None:
+def _one(task: Task, inputs: Sequence[Weights], working: Path, shard: _Shard, seed: int) -> None:
     """Merge one tensor into its place."""
     if not _bytes(task):
         return
@@ -252,12 +251,12 @@ def _one(task: Task, inputs: Sequence[Checkpoint], working: Path, shard: _Shard,
         scratch.unlink()
 
 
-def _tensor(inputs: Sequence[Checkpoint], source: Source, kind: str) -> Any:
+def _tensor(inputs: Sequence[Weights], source: Source, kind: str) -> Any:
     checkpoint = inputs[source.model]
     return widened(checkpoint.array(source.name), checkpoint[source.name].entry.dtype, kind)
 
 
-def _copy(checkpoint: Checkpoint, name: str, out: Array, dtype: str) -> None:
+def _copy(checkpoint: Weights, name: str, out: Array, dtype: str) -> None:
     """A tensor as it is, or in another type."""
     stored = checkpoint[name].entry.dtype
     x, flat = checkpoint.array(name).reshape(-1), out.reshape(-1)
