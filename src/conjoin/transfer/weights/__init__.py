@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import InputError, listed, nearest
-from conjoin.transfer.weights import changes, linear, sphere
+from conjoin.transfer.weights import changes, linear, matrices, sphere
 from conjoin.transfer.weights.method import Given, Method, Parameter, Rescale, checked
 from conjoin.transfer.weights.sparse import Thinning, drawn, drawn_by_rank, inliers, largest
 
@@ -34,6 +34,16 @@ def _tasks(mask: Any, *, elect: bool, normalize: bool, rescale: str, **more: Par
         **more,
     }
     return {"merge": Thinning(mask, elect), "base": "required", "parameters": parameters}
+
+
+def _as_matrices(name: str, merge: Any, paper: str, *, scale: float = 1.0, **more: Parameter) -> Method:
+    """A method of matrices.py: weights count relative to each other, and may be left out."""
+    parameters = {
+        "weight": Parameter(float, 1.0, per_model=True, low=0),
+        "lambda": Parameter(float, scale),
+        **more,
+    }
+    return Method(name, merge, "required", parameters, paper=paper)
 
 
 _GAMMA = Parameter(float, 0.01, per_model=True, low=0, high=1)
@@ -164,6 +174,25 @@ METHODS: dict[str, Method] = {
             "required",
             {"r": Parameter(float, 0.1), "alpha": Parameter(float, 0.2, low=0), "epsilon": _SMALL},
             paper="arXiv 2601.13572",
+        ),
+        _as_matrices("iso_c", matrices.iso_c, "Marczak et al. 2025, arXiv 2502.04959"),
+        _as_matrices(
+            "iso_cts",
+            matrices.iso_cts,
+            "Marczak et al. 2025, arXiv 2502.04959",
+            common=Parameter(float, 0.8, low=0, high=1),
+        ),
+        _as_matrices("tsv_m", matrices.tsv_m, "Gargiulo et al. 2024, arXiv 2412.00081"),
+        _as_matrices(
+            "wudi", matrices.wudi, "Cheng et al. 2025, arXiv 2503.08099", pull=Parameter(float, 0.0, low=0)
+        ),
+        _as_matrices(
+            "consensus",
+            matrices.consensus,
+            "Wang et al. 2024, arXiv 2405.07813",
+            scale=0.3,
+            threshold=Parameter(float, 0.4, low=0),
+            agree=Parameter(int, 2, low=1),
         ),
     )
 }
