@@ -15,7 +15,7 @@ from conjoin.transfer.checkpoints.dtypes import dtype_of
 from conjoin.transfer.merge.files import files_of
 from conjoin.transfer.merge.plan import plan
 from conjoin.transfer.merge.recipe import Case, Input, Recipe, Setting, Slice, read_recipe
-from conjoin.transfer.merge.stream import SHARD_BYTES, Report, run
+from conjoin.transfer.merge.stream import SHARD_BYTES, Report, run, working_folder
 from conjoin.transfer.weights import Method, checked, merge_tensors, method_of
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def _run(
     report: Report | None,
     force: bool,
 ) -> Merged:
-    found = plan(recipe, folder)
-    files, notes = files_of(recipe, found)
     place = Path(os.path.realpath(out))
+    found = plan(recipe, folder, working_folder(place))
+    files, notes = files_of(recipe, found)
     if any(place == Path(os.path.realpath(c.path)) for c in found.inputs):
         raise InputError(f"{str(out)!r} is a model of the recipe; choose another name")
     run(

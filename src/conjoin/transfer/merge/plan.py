@@ -39,8 +39,10 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(recipe: Recipe, folder: Callable[[str], Path] = Path) -> Plan:
-    """The plan of a recipe. folder: where a model of this name lies. Raises InputError and FileError."""
+def plan(recipe: Recipe, folder: Callable[[str], Path] = Path, scratch: Path | None = None) -> Plan:
+    """The plan of a recipe. folder: where a model of this name lies. scratch: a folder for tensors that views
+    compute. Raises InputError and FileError.
+    """
     for number, part in enumerate(recipe.slices):
         _check_slice(recipe, part, number)
     names = recipe.models

@@ -107,7 +107,7 @@ def run(
         raise InputError(
             f"{str(out)!r} is already there; choose another name, or replace it with force (--force)"
         )
-    working = place.with_name(f".{place.name}.merging")
+    working = working_folder(place)
     print_ = fingerprint(tasks, inputs, seed, shard_bytes, files or {})
     with _explained(out):
         shards = _shards(tasks, shard_bytes)
@@ -120,6 +120,11 @@ def run(
         for name in (PLAN, JOURNAL):
             (working / name).unlink()
         _move(working, place)
+
+
+def working_folder(place: Path) -> Path:
+    """The hidden folder in which the checkpoint `place` comes about."""
+    return place.with_name(f".{place.name}.merging")
 
 
 def fingerprint(
