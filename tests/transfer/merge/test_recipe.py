@@ -3,7 +3,8 @@
 import pytest
 
 from conjoin.errors import FileError, InputError
-from conjoin.transfer.merge.recipe import parse, read_recipe
+from conjoin.transfer.merge.recipe import parse, parse_all, read_recipe
+from conjoin.transfer.merge.reference import Reference
 from conjoin.transfer.weights import checked
 
 TWO = "models:\n- model: a\n- model: b\n"
@@ -93,12 +94,27 @@ HEAD = "merge_method: ties\nbase_model: a\n"
         (HEAD + TWO + "slices: []", "either models or slices"),
         (HEAD + TWO + "dtype: float61", "line 6: no type of weights 'float61'; did you mean 'float64'"),
         (HEAD + TWO + "base_model: b", "line 6: 'base_model' is given twice"),
-        (HEAD + TWO + "modules: {}", r"line 6: recipes by module \(modules\) are not built yet"),
+        (HEAD + TWO + "modules: {}", r"line 1: a recipe holds either models or slices or modules"),
+        (HEAD + "modules: {}", r"line 3: modules must hold a module"),
+        (HEAD + "modules: {text: {}}", r"line 3: the module 'text' holds either models or slices"),
+        (HEAD + "modules: {text: {modles: []}}", r"line 3: .*'modles'; did you mean 'models'"),
+        (HEAD + "modules: {a: {models: [{model: a}], parameters: {densty: 1}}}", "did you mean 'density'"),
         (HEAD + TWO + "chat_template: auto", "not built yet"),
         (HEAD + TWO + "tokenizer: {source: union, tokens: {}}", "not built yet"),
-        (HEAD + TWO + "---\n" + HEAD, "line 7: recipes of several documents are not read yet"),
-        (HEAD + "models: [{model: a/b+lora}]", "line 3: .*LoRA"),
-        (HEAD + "models: [{model: a/b@main}]", "revisions are not fetched"),
+        (HEAD + TWO + "---\n" + HEAD, "line 7: a recipe holds either"),
+        (HEAD + TWO + "---\n" + HEAD + TWO, "line 7: one document is wanted here"),
+        (HEAD + "models: [{model: a/b+lora+more}]", "line 3: .*more than one adapter"),
+        (HEAD + "models: [{model: +lora}]", "line 3: .*must be a model"),
+        (HEAD + "models: [{model: a/b@main}]", "line 3: .*'a/b@main': revisions are not fetched"),
+        (HEAD + "models: [{model: a/b+lora@v1}]", "line 3: 'lora@v1': revisions are not fetched"),
+        (HEAD + "models: [{model: {model: {path: a, revision: x}}}]", "line 3: 'a@x': revisions"),
+        (HEAD + "models: [{model: {lora: b}}]", "line 3: model is missing"),
+        (HEAD + "models: [{model: {model: {revision: b}}}]", "line 3: path is missing"),
+        (HEAD + "models: [{model: {model: a, laro: b}}]", "has no key 'laro'; there are model, lora"),
+        (
+            HEAD + "slices: [{sources: [{model: a, layer_range: [0, 1]}], residual_weight: x}]",
+            "residual_weight must be a number",
+        ),
         (HEAD + "slices: [{sources: [{model: a}]}]", "layer_range is missing"),
         (HEAD + "slices: [{sources: [{model: a, layer_range: [3, 1]}]}]", "layer_range must be"),
         (
@@ -132,3 +148,65 @@ def test_files_that_are_no_recipes(tmp_path):
     (tmp_path / "c.yml").write_bytes(b"#" * 2_000_000)
     with pytest.raises(FileError, match="larger"):
         read_recipe(tmp_path / "c.yml")
+
+
+def names(text):
+    return parse(f"merge_method: linear\nparameters: {{weight: 1}}\nmodels:\n- model: {text}\n").references
+
+
+def test_models_as_words_and_as_mappings():
+    wanted = Reference("a/b", "c/d")
+    for text in (
+        "a/b+c/d",
+        "{model: a/b, lora: c/d}",
+        "{model: {path: a/b}, lora: {path: c/d}, override_architecture: X}",
+    ):
+        assert names(text) == {"a/b+c/d": wanted}
+    assert names("a/b") == names("{model: {path: a/b}}") == {}
+
+
+def test_a_folder_whose_name_holds_a_sign_is_that_folder(tmp_path):
+    (tmp_path / "a+b@1").mkdir()
+    (tmp_path / "r.yml").write_text(
+        "merge_method: linear\nparameters: {weight: 1}\nmodels: [{model: a+b@1}, {model: a+b@1+c}]\n"
+    )
+    found = read_recipe(tmp_path / "r.yml")
+    assert found.models == ("a+b@1", "a+b@1+c")
+    assert found.references == {"a+b@1+c": Reference("a+b@1", "c")}
+
+
+def test_what_does_nothing_is_told():
+    found = parse(
+        "merge_method: passthrough\nslices:\n- residual_weight: 0.5\n  sources:\n"
+        "  - model: {model: a, override_architecture: X}\n    layer_range: [0, 1]\n"
+    )
+    assert [n.split(";")[0] for n in found.notes] == [
+        "line 3: residual_weight does nothing, as in mergekit",
+        "line 5: override_architecture does nothing",
+    ]
+
+
+def test_modules():
+    text = """
+merge_method: ties
+base_model: base
+modules:
+  encoder: {models: [{model: a, parameters: {weight: 1}}], parameters: {density: 0.5}}
+  decoder:
+    slices: [{sources: [{model: b, layer_range: [0, 2]}, {model: base, layer_range: [0, 2]}]}]
+"""
+    found = parse(text)
+    assert found.slices == ()
+    assert [(m.name, m.stacked, m.line) for m in found.modules] == [
+        ("encoder", False, 5),
+        ("decoder", True, 7),
+    ]
+    assert found.models == ("base", "a", "b")
+    assert found.modules[0].parameters["density"].cases[0].value == 0.5
+
+
+def test_documents():
+    one = "name: one\nmerge_method: linear\nparameters: {weight: 1}\nmodels: [{model: a}]\n"
+    found = parse_all(one + "---\n" + one.replace("one", "two") + "---\n")
+    assert [f.name for f in found] == ["one", "two"]
+    assert found[1].lines["name"] == 6

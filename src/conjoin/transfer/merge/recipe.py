@@ -10,8 +10,10 @@
           weight: [{filter: mlp, value: 0.3}, {value: 0.5}]   # the first filter that is part of the name
     dtype: bfloat16
 
-`slices` in place of `models` stack layers: each has `sources` with a `layer_range`. A parameter of a source
-wins over that of its slice, and this over that of the recipe. Every error names the line.
+`slices` in place of `models` stack layers: each has `sources` with a `layer_range`. `modules` give each part
+of a model its own models or slices. A parameter of a source wins over that of its slice, this over that of
+its module, and this over that of the recipe. A model is a folder, `folder+adapter`, or the name of another
+document of the same file. Every error names the line.
 """
 
 from __future__ import annotations
@@ -25,16 +27,15 @@ import yaml
 
 from conjoin.errors import FileError, InputError, listed, nearest
 from conjoin.transfer.checkpoints.dtypes import dtype_of
+from conjoin.transfer.merge.reference import Reference, plain, reference
+from conjoin.transfer.merge.wanted import Wanted, read_wanted
 from conjoin.transfer.weights import METHODS, Method, checked, method_of
 
 MOST_BYTES, MOST_NODES = 1_000_000, 100_000
-LATER = {
-    "modules": "recipes by module",
-    "chat_template": "chat templates",
-    "residual_weight": "residual weights",
-}
+LATER: dict[str, str] = {}
 """Keys that mergekit has and conjoin has not yet."""
-KEYS = ("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype")
+PARTS = ("models", "slices", "modules")
+KEYS = ("merge_method", "base_model", *PARTS, "parameters", "dtype", "out_dtype", "chat_template", "name")
 TOKENS = ("tokenizer_source", "tokenizer")
 
 Scalar = bool | int | float | str
@@ -87,9 +88,22 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Module:
+    """A part of the model with slices of its own. stacked: it was written as slices."""
+
+    name: str
+    slices: tuple[Slice, ...]
+    stacked: bool = False
+    parameters: Settings = field(default_factory=dict)
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is to be merged, and how. stacked: it was written as slices. tokens: the model whose tokenizer is
-    wanted, "base" or "union", or None. lines: of keys. notes: of what does nothing.
+    """What is to be merged, and how. stacked: it was written as slices. tokens: the vocabulary
+    that is wanted, or None. chat_template: a name, or jinja. lines: of keys. notes: of what does nothing.
+    modules: in place of slices. references: of models that have an adapter, by name. name: of the document,
+    for others of the file.
     """
 
     path: str
@@ -100,15 +114,25 @@ class Recipe:
     parameters: Settings = field(default_factory=dict)
     dtype: str | None = None
     out_dtype: str | None = None
-    tokens: str | None = None
+    tokens: Wanted | None = None
+    chat_template: str | None = None
     lines: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    modules: tuple[Module, ...] = ()
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def every_slice(self) -> tuple[Slice, ...]:
+        """The slices, those of modules too."""
+        return (*self.slices, *(s for m in self.modules for s in m.slices))
 
     @property
     def models(self) -> tuple[str, ...]:
         """Every model that is named, the base first."""
-        bases = [self.base, *(s.base for s in self.slices)]
-        named = [b for b in bases if b] + [i.model for s in self.slices for i in s.sources]
+        parts = self.every_slice
+        named = [b for b in (self.base, *(s.base for s in parts)) if b]
+        named += [i.model for s in parts for i in s.sources]
         return tuple(dict.fromkeys(named))
 
     def refuse(self, message: str, line: int = 0) -> NoReturn:
@@ -118,15 +142,23 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a file. Raises FileError, and InputError with the line."""
+    """The recipe in a file of one document. Raises FileError, and InputError with the line."""
+    return parse(_text(path), str(path))
+
+
+def read_recipes(path: Path) -> tuple[Recipe, ...]:
+    """The recipes in a file, one a document. Raises FileError, and InputError with the line."""
+    return parse_all(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise FileError(f"{path} is larger than any recipe")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise FileError(f"{path} cannot be read: {why}") from error
-    return parse(text, str(path))
 
 
 def parse(text: str, path: str = "recipe") -> Recipe:
@@ -136,7 +168,15 @@ def parse(text: str, path: str = "recipe") -> Recipe:
     >>> found.method.name, found.models
     ('linear', ('a', 'b'))
     """
-    return _Reader(path).recipe(text)
+    found = parse_all(text, path)
+    if len(found) > 1:
+        found[1].refuse("one document is wanted here, the file holds several", found[1].lines["merge_method"])
+    return found[0]
+
+
+def parse_all(text: str, path: str = "recipe") -> tuple[Recipe, ...]:
+    """The recipes in a text of one or more documents. Raises InputError with the line."""
+    return _Reader(path).recipes(text)
 
 
 def _at_depth(value: Any, depth: float, typed: Callable[[Any], Any]) -> Any:
@@ -158,22 +198,25 @@ class _Reader:
         self.path = path
         self.nodes = 0
         self.notes: list[str] = []
+        self.references: dict[str, Reference] = {}
 
     def refuse(self, node: Any, message: str) -> NoReturn:
         line = node.start_mark.line + 1 if node is not None else 1
         raise InputError(f"{self.path}, line {line}: {message}")
 
-    def recipe(self, text: str) -> Recipe:
+    def recipes(self, text: str) -> tuple[Recipe, ...]:
+        out: list[Recipe] = []
         try:
             self.loader = yaml.SafeLoader(text)
-            first = self.loader.get_node() if self.loader.check_node() else None
-            if first is None:
+            while self.loader.check_node():
+                self.notes, self.references = [], {}
+                node = self.loader.get_node()
+                if out and isinstance(node, yaml.ScalarNode) and self.scalar(node) is None:
+                    continue  # "---" at the end
+                out.append(self._recipe(node))
+            if not out:
                 self.refuse(None, "the recipe is empty")
-            if self.loader.check_node():
-                self.refuse(
-                    self.loader.get_node(), "recipes of several documents are not read yet; give one document"
-                )
-            return self._recipe(first)
+            return tuple(out)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             where = f"{self.path}, line {mark.line + 1}" if mark else self.path
@@ -190,33 +233,53 @@ class _Reader:
             method = method_of(given)
         except InputError as error:
             self.refuse(keys["merge_method"], str(error))
-        if ("models" in keys) == ("slices" in keys):
-            self.refuse(node, "a recipe holds either models or slices")
+        if sum(k in keys for k in PARTS) != 1:
+            self.refuse(node, "a recipe holds either models or slices or modules")
         base = self.model(keys["base_model"]) if "base_model" in keys else None
-        stacked = "slices" in keys
-        if stacked:
-            parts = [self.slice(n, method) for n in self.sequence(keys["slices"], "slices")]
-        else:
-            sources = [self.input(n, method, ranged=False) for n in self.sequence(keys["models"], "models")]
-            parts = [Slice(tuple(sources), line=keys["models"].start_mark.line + 1)]
+        modules = self.modules(keys["modules"], method) if "modules" in keys else ()
         return Recipe(
             self.path,
             method,
-            tuple(parts),
+            () if modules else self.parts(keys, method),
             base,
-            stacked,
+            "slices" in keys,
             self.settings(keys.get("parameters"), method),
             self.dtype(keys.get("dtype")),
             self.dtype(keys.get("out_dtype")),
-            self.tokens(keys),
+            read_wanted(self, keys),
+            self.text(keys["chat_template"], "chat_template") if "chat_template" in keys else None,
             {k: n.start_mark.line + 1 for k, n in keys.items()},
             tuple(self.notes),
+            modules,
+            dict(self.references),
+            self.text(keys["name"], "name") if "name" in keys else "",
         )
 
+    def modules(self, node: Any, method: Method) -> tuple[Module, ...]:
+        out = []
+        for name, value in self.pairs(node, "modules"):
+            keys = self.mapping(value, ("models", "slices", "parameters"), f"the module {name!r}")
+            if ("models" in keys) == ("slices" in keys):
+                self.refuse(value, f"the module {name!r} holds either models or slices")
+            settings = self.settings(keys.get("parameters"), method)
+            line = value.start_mark.line + 1
+            out.append(Module(name, self.parts(keys, method), "slices" in keys, settings, line))
+        if not out:
+            self.refuse(node, "modules must hold a module")
+        return tuple(out)
+
+    def parts(self, keys: Mapping[str, Any], method: Method) -> tuple[Slice, ...]:
+        if "slices" in keys:
+            return tuple(self.slice(n, method) for n in self.sequence(keys["slices"], "slices"))
+        sources = [self.input(n, method, ranged=False) for n in self.sequence(keys["models"], "models")]
+        return (Slice(tuple(sources), line=keys["models"].start_mark.line + 1),)
+
     def slice(self, node: Any, method: Method) -> Slice:
-        keys = self.mapping(node, ("sources", "base_model", "parameters"), "a slice", LATER)
+        keys = self.mapping(node, ("sources", "base_model", "residual_weight", "parameters"), "a slice")
         if "sources" not in keys:
             self.refuse(node, "a slice needs sources")
+        if "residual_weight" in keys:
+            self.residual(keys["residual_weight"])
         sources = tuple(self.input(n, method, ranged=True) for n in self.sequence(keys["sources"], "sources"))
         counts = {s.layers[1] - s.layers[0] for s in sources if s.layers}
         if len(counts) > 1:
@@ -242,26 +305,55 @@ class _Reader:
             self.refuse(node, f"layer_range must be [first, one after the last], not {found!r:.60}")
         return found[0], found[1]
 
-    def model(self, node: Any) -> str:
-        if isinstance(node, yaml.MappingNode):
-            self.refuse(node, "a model is given by its folder; a mapping is not read yet")
-        name = self.text(node, "a model")
-        if not Path(name).exists() and "+" in name:
-            self.refuse(node, f"{name!r}: adapters (LoRA) are not merged in yet; merge the adapter first")
-        if not Path(name).exists() and "@" in name:
-            self.refuse(node, f"{name!r}: revisions are not fetched; give the folder of the model")
-        return name
+    def residual(self, node: Any) -> None:
+        """mergekit 0.1.5 reads this key and uses it nowhere; nor is it used here."""
+        value = self.scalar(node)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self.refuse(node, f"residual_weight must be a number, not {value!r:.40}")
+        self.notes.append(f"line {node.start_mark.line + 1}: residual_weight does nothing, as in mergekit")
 
-    def tokens(self, keys: Mapping[str, Any]) -> str | None:
-        if "tokenizer" in keys and "tokenizer_source" in keys:
-            self.refuse(keys["tokenizer"], "give tokenizer or tokenizer_source, not both")
-        if "tokenizer_source" in keys:
-            return self.text(keys["tokenizer_source"], "tokenizer_source")
-        if "tokenizer" not in keys:
-            return None
-        later = dict.fromkeys(("tokens", "pad_to_multiple_of"), "changes of a tokenizer")
-        found = self.mapping(keys["tokenizer"], ("source",), "tokenizer", later)
-        return self.text(found["source"], "source") if "source" in found else None
+    def model(self, node: Any) -> str:
+        """The name of a model; what it stands for is kept where it has an adapter."""
+        try:
+            found = (
+                self.model_parts(node)
+                if isinstance(node, yaml.MappingNode)
+                else reference(self.text(node, "a model"), self.there)
+            )
+        except InputError as error:
+            if str(error).startswith(f"{self.path}, line"):
+                raise
+            self.refuse(node, str(error))
+        if found.adapter is not None:
+            self.references[found.name] = found
+        return found.name
+
+    def model_parts(self, node: Any) -> Reference:
+        """{model: {path, revision}, lora: {path, revision}, override_architecture}."""
+        keys = self.mapping(node, ("model", "lora", "override_architecture"), "a model")
+        if "model" not in keys:
+            self.refuse(node, "model is missing")
+        if "override_architecture" in keys:
+            line = keys["override_architecture"].start_mark.line + 1
+            self.notes.append(
+                f"line {line}: override_architecture does nothing; layers are told from the names of tensors"
+            )
+        adapter = self.path_of(keys["lora"], "lora") if "lora" in keys else None
+        return Reference(self.path_of(keys["model"], "model"), adapter)
+
+    def path_of(self, node: Any, what: str) -> str:
+        if not isinstance(node, yaml.MappingNode):
+            return plain(self.text(node, what), self.there)
+        keys = self.mapping(node, ("path", "revision"), what)
+        if "path" not in keys:
+            self.refuse(node, "path is missing")
+        path = self.text(keys["path"], "path")
+        if "revision" in keys:
+            return plain(f"{path}@{self.text(keys['revision'], 'revision')}", lambda _: False)
+        return path
+
+    def there(self, path: str) -> bool:
+        return Path(path).exists() or (Path(self.path).parent / path).exists()
 
     def dtype(self, node: Any) -> str | None:
         if node is None:
@@ -396,4 +488,15 @@ class _Reader:
             self.refuse(node, "the recipe repeats itself too often (aliases)")
 
 
-__all__ = ["Case", "Input", "Recipe", "Setting", "Slice", "parse", "read_recipe"]
+__all__ = [
+    "Case",
+    "Input",
+    "Module",
+    "Recipe",
+    "Setting",
+    "Slice",
+    "parse",
+    "parse_all",
+    "read_recipe",
+    "read_recipes",
+]
