@@ -20,6 +20,7 @@ import numpy as np
 from conjoin.errors import InputError
 from conjoin.kernels import weights as kernels
 from conjoin.transfer.weights.method import BLOCK, Given
+from conjoin.transfer.weights.regmean import solved
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -110,7 +111,7 @@ def wudi(given: Given) -> None:
             moment = (weight / size) * (x.T @ x)
             moments += moment
             gap += (x - total) @ moment
-    _put(given, total + _solved(moments, gap, float(given.shared["pull"]) * len(deltas) / max(1, n)))
+    _put(given, total + solved(moments, gap, float(given.shared["pull"]) * len(deltas) / max(1, n)))
 
 
 def consensus(given: Given) -> None:
@@ -199,16 +200,6 @@ def _polar(matrix: Array) -> Array:
     """The nearest matrix with orthonormal rows or columns."""
     u, _, v = np.linalg.svd(matrix, full_matrices=False)
     return u @ v
-
-
-def _solved(moments: Array, gap: Array, ridge: float) -> Array:
-    """gap (moments + ridge)^-1, by the eigenvectors; directions without any moment stay."""
-    values, vectors = np.linalg.eigh(moments)
-    limit = (
-        max(float(values[-1]), 0.0) * len(values) * float(np.finfo(values.dtype).eps) if len(values) else 0.0
-    )
-    inverse = np.where(values > limit, 1 / np.maximum(values + ridge, np.finfo(values.dtype).tiny), 0)
-    return ((gap @ vectors) * inverse) @ vectors.T
 
 
 def _put(given: Given, change: Array) -> None:
