@@ -38,8 +38,8 @@ def files_of(recipe: Recipe, found: Plan) -> tuple[dict[str, bytes], tuple[str, 
     folders = [_folder(c.path) for c in found.inputs]
     notes = _tokens(recipe, found.models, folders)
     home = folders[0]
-    if recipe.tokens not in (None, "base", "union"):
-        home = folders[found.models.index(str(recipe.tokens))]
+    if recipe.tokens and recipe.tokens.source not in ("base", "union"):
+        home = folders[found.models.index(recipe.tokens.source)]
     out = {name: _read(home / name) for name in TOKENIZER if (home / name).is_file()}
     out |= {name: _read(folders[0] / name) for name in OTHERS if (folders[0] / name).is_file()}
     if (folders[0] / CONFIG).is_file():
@@ -97,8 +97,8 @@ def _restack(config: dict[str, Any], layers: Sequence[tuple[int, int]]) -> None:
 def _tokens(recipe: Recipe, models: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
     """Notes about tokenizers. Raises InputError."""
     line = recipe.lines.get("tokenizer_source", recipe.lines.get("tokenizer", 0))
-    if recipe.tokens not in (None, "base", "union", *models):
-        recipe.refuse(f"the tokenizer of {recipe.tokens!r} is no model of this recipe", line)
+    if recipe.tokens and recipe.tokens.source not in ("base", "union", *models):
+        recipe.refuse(f"the tokenizer of {recipe.tokens.source!r} is no model of this recipe", line)
     paths = [f / "tokenizer.json" for f in folders]
     there = [p for p in paths if p.is_file()]
     other = [p for p in there if _read(p) != _read(there[0]) and _vocabulary(p) != _vocabulary(there[0])]
