@@ -18,6 +18,7 @@ from conjoin.transfer.checkpoints import Weights, open_checkpoint
 from conjoin.transfer.checkpoints.dtypes import FLOATS, wider
 from conjoin.transfer.merge.recipe import Input, Recipe, Settings, Slice
 from conjoin.transfer.merge.stream import Source, Task
+from conjoin.transfer.merge.tokens import Joined, join_tokens
 from conjoin.transfer.weights import checked
 
 BUFFERS = ("rotary_emb.inv_freq",)
@@ -29,7 +30,7 @@ _FIRST = re.compile(r"emb|wte|wpe", re.IGNORECASE)
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Tasks and the models they read. layers: which layer of which model (by number) each layer of the answer
-    is like; None where the recipe stacks nothing. notes: for people.
+    is like; None where the recipe stacks nothing. notes: for people. joined: the vocabulary of the answer.
     """
 
     tasks: tuple[Task, ...]
@@ -37,6 +38,7 @@ class Plan:
     models: tuple[str, ...]
     layers: tuple[tuple[int, int], ...] | None
     notes: tuple[str, ...]
+    joined: Joined
 
 
 def plan(recipe: Recipe, folder: Callable[[str], Path] = Path, scratch: Path | None = None) -> Plan:
@@ -47,7 +49,8 @@ def plan(recipe: Recipe, folder: Callable[[str], Path] = Path, scratch: Path | N
         _check_slice(recipe, part, number)
     names = recipe.models
     inputs = tuple(open_checkpoint(folder(name)) for name in names)
-    return _Planner(recipe, names, inputs).plan()
+    joined = join_tokens(recipe, names, inputs, scratch)
+    return _Planner(recipe, names, joined).plan()
 
 
 def template(names: Sequence[str]) -> tuple[str, int]:
@@ -95,8 +98,9 @@ def _check_slice(recipe: Recipe, part: Slice, number: int) -> None:
 class _Planner:
     """Holds what each step looks up."""
 
-    def __init__(self, recipe: Recipe, names: tuple[str, ...], inputs: tuple[Weights, ...]) -> None:
-        self.recipe, self.names, self.inputs = recipe, names, inputs
+    def __init__(self, recipe: Recipe, names: tuple[str, ...], joined: Joined) -> None:
+        self.recipe, self.names, self.joined = recipe, names, joined
+        self.inputs = inputs = joined.inputs
         self.number = {name: i for i, name in enumerate(names)}
         self.shapes = [template(list(c)) for c in inputs]
         self.prefix = self.shapes[0][0]
@@ -121,7 +125,7 @@ class _Planner:
         if self.recipe.stacked:
             firsts = [(self.number[p.sources[0].model], p.sources[0].layers or (0, 0)) for p in parts]
             layers = tuple((model, i) for model, (a, b) in firsts for i in range(a, b))
-        return Plan(tuple(tasks), self.inputs, self.names, layers, tuple(self.notes))
+        return Plan(tuple(tasks), self.inputs, self.names, layers, tuple(self.notes), self.joined)
 
     def part(self, part: Slice) -> Slice:
         """The slice with its base among the sources, and every range told."""
@@ -244,7 +248,12 @@ class _Planner:
             return
         told = listed(f"{s.model}: {list(shape)}" for s, shape in zip(part.sources, shapes, strict=True))
         words = len({s[1:] for s in shapes}) == 1 and re.search(r"emb|wte|lm_head|output", name)
-        why = "; the vocabularies have different sizes, and nothing is cut silently" if words else ""
+        why = (
+            "; the vocabularies have different sizes, and nothing is cut silently: say in the recipe whose "
+            "vocabulary the answer has, as tokenizer: {source: base}, or union, or a model"
+            if words
+            else ""
+        )
         self.recipe.refuse(f"{name} has different shapes ({told}){why}", part.line)
 
     def check_scales(self, part: Slice, sources: Sequence[Source]) -> None:
