@@ -148,10 +148,13 @@ def test_merge_of_torch_modules():
     first, second = (torch.nn.BatchNorm1d(3).to(torch.bfloat16) for _ in range(2))
     with torch.no_grad():
         second.weight.add_(1)
-    found = conjoin.merge([first, second], "linear", parameters={"weight": 1})
+    module = conjoin.merge([first, second], "linear", parameters={"weight": 1})
+    assert isinstance(module, torch.nn.BatchNorm1d)
+    found = module.state_dict()
     assert found["weight"].tolist() == [1.5] * 3
     assert found["weight"].dtype == torch.bfloat16
     assert found["num_batches_tracked"].dtype == torch.int64
+    assert first.weight.tolist() == [1.0] * 3
 
 
 def test_merge_refuses(here):
@@ -159,7 +162,7 @@ def test_merge_refuses(here):
         conjoin.merge([here / "one", here / "two"], "linear", parameters={"weight": 1})
     with pytest.raises(InputError, match="all folders"):
         conjoin.merge([here / "one", {}], "linear", parameters={"weight": 1})
-    with pytest.raises(InputError, match="not all models have: b"):
+    with pytest.raises(InputError, match="not all models have: model 1 lacks b"):
         conjoin.merge([{"a": np.ones(2), "b": np.ones(2)}, {"a": np.ones(2)}], "linear")
     with pytest.raises(InputError, match="is a model of the recipe"):
         conjoin.merge([here / "one"], "linear", parameters={"weight": 1}, out=here / "one", force=True)

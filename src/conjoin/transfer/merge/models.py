@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from conjoin.errors import InputError, listed, need
+from conjoin.errors import InputError
 from conjoin.transfer.checkpoints.dtypes import dtype_of
 from conjoin.transfer.merge.files import files_of
+from conjoin.transfer.merge.memory import merge_in_memory, method_for
 from conjoin.transfer.merge.plan import plan
 from conjoin.transfer.merge.recipe import Case, Input, Recipe, Setting, Slice, read_recipe
+from conjoin.transfer.merge.states import named
 from conjoin.transfer.merge.stream import SHARD_BYTES, Report, run, working_folder
-from conjoin.transfer.weights import Method, checked, merge_tensors, method_of
-
-if TYPE_CHECKING:
-    from conjoin.outputs import Array
+from conjoin.transfer.weights import NEEDING, Method, checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +61,10 @@ def merge(
     *,
     base: Any = None,
     parameters: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | Sequence[Any] | None = None,
+    statistics: Mapping[str, Any] | Sequence[Any] | None = None,
+    score: Callable[[Any], float] | None = None,
+    forward: Callable[[Any, Any, str], Any] | None = None,
     out: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
     seed: int = 0,
@@ -72,33 +73,68 @@ def merge(
 ) -> Any:
     """Several models become one of the same shape.
 
-    models: folders of safetensors, or state dicts (name -> array of float32, float64, float16, or bfloat16
-    bits as uint16; or torch tensors), or torch modules; in order, or by name. base: the model that they come
-    from, where the method takes one. parameters: of the method, by name; those of the models as one value, or
-    a list with one for each model. out: the folder to write, for folders. dtype: of the written weights.
+    models: folders or files of safetensors; state dicts (name -> array of float32, float64, float16, or
+    bfloat16 bits as uint16; or torch tensors); or torch modules of one class; in order, or by name. base: the
+    model that they come from, where the method takes one. parameters: of the method, by name; those of the
+    models as one value, or a list with one for each model.
 
-    Returns the path of the folder, or a state dict of the kind that was given. Raises InputError.
+    Methods: every one of recipes; uniform_soup; greedy_soup, which needs `score`; and fisher, regmean,
+    regmean++ and adamerging, which need data. data: for each model, by name or in order, its own inputs: an
+    array, (inputs, labels), or batches of these; they run through torch modules. Batch normalisation is
+    counted anew on them, whatever the method; without data its statistics are averaged. statistics: in place
+    of data, for each model what its inputs say, by name of tensor: Gram matrices for regmean, Fisher
+    diagonals for fisher; so state dicts without torch will do. score: a model -> its score on held-out data,
+    larger is better. forward: (module, batch, name of the model) -> logits, where module(batch) is not what
+    the model answers.
 
+    out: the folder to write, for folders. dtype: of the written weights. seed: of random methods.
+
+    Returns the path of the folder; a state dict of arrays or tensors in the types (and on the device) of the
+    first model; or a new module like the first. Raises InputError where models do not fit together, naming
+    tensor and models.
+
+    >>> import numpy as np
     >>> merge([{"w": np.ones(2)}, {"w": np.zeros(2)}], "linear", parameters={"weight": [3, 1]})
     {'w': array([0.75, 0.75])}
     """
-    found = method_of(method)
-    given = list(models.values()) if isinstance(models, Mapping) else list(models)
-    if not given:
-        raise InputError("there is no model to merge")
+    found, given = method_for(method), named(models)
     found.check_names(parameters or {})
     found.check_models(len(given), base=base is not None)
-    paths = [isinstance(m, str | os.PathLike) for m in (*given, *([] if base is None else [base]))]
-    if all(paths):
+    paths = [isinstance(m, str | os.PathLike) for m in (*given.values(), *([] if base is None else [base]))]
+    if any(paths):
+        if not all(paths):
+            raise InputError("models must be all folders, all state dicts or all torch modules")
         if out is None:
             raise InputError("folders are merged into a folder; give out=")
-        recipe = _recipe(found, [os.fspath(m) for m in given], base, parameters or {}, dtype)
+        if method in NEEDING or data is not None:
+            raise InputError(
+                f"{method} with data or a score works on torch modules and state dicts, not folders"
+            )
+        recipe = _recipe(found, [os.fspath(m) for m in given.values()], base, parameters or {}, dtype)
         return _run(recipe, Path, Path(out), seed, threads, SHARD_BYTES, None, force).path
-    if any(paths):
-        raise InputError("models must be all folders, or all state dicts")
     if out is not None or dtype is not None:
-        raise InputError("out and dtype are for folders; a state dict is returned")
-    return _states(given, method, base, parameters, seed)
+        raise InputError("out and dtype are for folders; a model in memory is returned")
+    return merge_in_memory(
+        given,
+        found,
+        base=base,
+        parameters=parameters,
+        data=None if data is None else _by_name("data", data, given),
+        statistics=None if statistics is None else _by_name("statistics", statistics, given),
+        score=score,
+        forward=forward,
+        seed=seed,
+    )
+
+
+def _by_name(what: str, values: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(values, Mapping):
+        return values
+    if not isinstance(values, Sequence) or len(values) != len(given):
+        raise InputError(
+            f"{what} must hold one entry for each of the {len(given)} models, by name or in order"
+        )
+    return dict(zip(given, values, strict=True))
 
 
 def _run(
@@ -165,86 +201,3 @@ def _each(method: Method, name: str, value: Any, count: int) -> list[Any]:
 
 def _setting(method: Method, name: str, value: Any) -> Setting:
     return Setting((Case(None, checked(method, name, value)),))
-
-
-def _states(
-    given: Sequence[Any], method: str, base: Any, parameters: Mapping[str, Any] | None, seed: int
-) -> dict[str, Any]:
-    states = [_state(m) for m in (*given, *([] if base is None else [base]))]
-    every = dict.fromkeys(n for s in states for n in s)
-    lost = [n for n in every if not all(n in s for s in states)]
-    if lost:
-        raise InputError(f"tensors that not all models have: {listed(lost, 6)}")
-    own = states[0] if base is None else states[-1]
-    out = {}
-    for name in own:
-        values = [s[name] for s in states]
-        if len(kinds := {type(v).__module__ for v in values}) > 1:
-            raise InputError(f"{name}: arrays of different libraries: {listed(sorted(kinds))}")
-        out[name] = _merged(name, values, own[name], method, base is not None, parameters, seed)
-    return out
-
-
-def _state(model: Any) -> Mapping[str, Any]:
-    found = model.state_dict() if callable(getattr(model, "state_dict", None)) else model
-    if not isinstance(found, Mapping):
-        raise InputError(
-            f"a model must be a folder, a state dict or a torch module, not {type(model).__name__}"
-        )
-    return found
-
-
-def _merged(
-    name: str,
-    values: Sequence[Any],
-    own: Any,
-    method: str,
-    based: bool,
-    parameters: Mapping[str, Any] | None,
-    seed: int,
-) -> Any:
-    if _is_torch(own):
-        return _merged_torch(name, values, own, method, based, parameters, seed)
-    arrays = list(_wide(name, values))
-    if arrays[0].dtype.kind in "ib":
-        return np.array(own)
-    base = arrays.pop() if based else None
-    answer = merge_tensors(arrays, method, base=base, parameters=parameters, name=name, seed=seed)
-    return answer.astype(np.asarray(own).dtype, copy=False)
-
-
-def _wide(name: str, values: Sequence[Any]) -> Iterator[Array]:
-    for value in values:
-        array = np.asarray(value)
-        if array.dtype.kind not in "fuib" or (array.dtype.kind == "u" and array.dtype != np.uint16):
-            raise InputError(f"{name}: {array.dtype} cannot be merged")
-        yield array.astype(np.float32) if array.dtype == np.float16 else array
-
-
-def _is_torch(value: Any) -> bool:
-    return type(value).__module__.partition(".")[0] == "torch"
-
-
-def _merged_torch(
-    name: str,
-    values: Sequence[Any],
-    own: Any,
-    method: str,
-    based: bool,
-    parameters: Mapping[str, Any] | None,
-    seed: int,
-) -> Any:
-    """Torch tensors through arrays that share their memory; bfloat16 as its bits."""
-    torch = need("torch")
-    if not own.is_floating_point():
-        return own.clone()
-    halves = own.dtype == torch.bfloat16
-    plain = [v.detach().cpu().contiguous() for v in values]
-    if any(v.dtype != own.dtype for v in plain):
-        raise InputError(f"{name}: types differ: {listed(v.dtype for v in plain)}")
-    arrays = [(v.view(torch.int16).numpy().view(np.uint16) if halves else v.numpy()) for v in plain]
-    found = _merged(name, arrays, arrays[-1 if based else 0], method, based, parameters, seed)
-    tensor = (
-        torch.from_numpy(found.view(np.int16)).view(torch.bfloat16) if halves else torch.from_numpy(found)
-    )
-    return tensor.to(own.device)

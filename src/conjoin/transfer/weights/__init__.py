@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from conjoin.outputs import Array
 
 _WEIGHT = Parameter(float, per_model=True)
+_RELATIVE = Parameter(float, 1.0, per_model=True, low=0)
 _FLAG = Parameter(bool, False)
 _DENSITY = Parameter(float, 1.0, per_model=True, low=0, high=1)
 
@@ -39,7 +40,7 @@ def _tasks(mask: Any, *, elect: bool, normalize: bool, rescale: str, **more: Par
 def _as_matrices(name: str, merge: Any, paper: str, *, scale: float = 1.0, **more: Parameter) -> Method:
     """A method of matrices.py: weights count relative to each other, and may be left out."""
     parameters = {
-        "weight": Parameter(float, 1.0, per_model=True, low=0),
+        "weight": _RELATIVE,
         "lambda": Parameter(float, scale),
         **more,
     }
@@ -60,6 +61,13 @@ METHODS: dict[str, Method] = {
             linear.linear,
             "none",
             {"weight": _WEIGHT, "normalize": Parameter(bool, True)},
+            paper="Wortsman et al. 2022, arXiv 2203.05482",
+        ),
+        Method(
+            "uniform_soup",
+            linear.linear,
+            "none",
+            {"weight": _RELATIVE, "normalize": Parameter(bool, True)},
             paper="Wortsman et al. 2022, arXiv 2203.05482",
         ),
         Method(
@@ -184,7 +192,7 @@ METHODS: dict[str, Method] = {
         ),
         _as_matrices("tsv_m", matrices.tsv_m, "Gargiulo et al. 2024, arXiv 2412.00081"),
         _as_matrices(
-            "wudi", matrices.wudi, "Cheng et al. 2025, arXiv 2503.08099", pull=Parameter(float, 0.0, low=0)
+            "wudi", matrices.wudi, "Cheng et al. 2025, arXiv 2503.08099", pull=Parameter(float, 0.1, low=0)
         ),
         _as_matrices(
             "consensus",
@@ -199,16 +207,72 @@ METHODS: dict[str, Method] = {
 """Every method that works tensor by tensor and without data, by the name that recipes use."""
 
 
+def _unmerged(given: Given) -> None:
+    raise InputError(f"{given.name}: this method needs more than weights; call conjoin.merge")
+
+
+_ALPHA = {"weight": _RELATIVE, "alpha": Parameter(float, 0.9, low=0, high=1)}
+NEEDING: dict[str, tuple[Method, str]] = {
+    m.name: (m, what)
+    for m, what in (
+        (
+            Method(
+                "fisher",
+                _unmerged,
+                "none",
+                {
+                    "weight": _RELATIVE,
+                    "floor": Parameter(float, 1e-6, low=0),
+                    "normalize": Parameter(bool, True),
+                },
+                paper="Matena and Raffel 2022, arXiv 2111.09832",
+            ),
+            "data",
+        ),
+        (Method("regmean", _unmerged, "none", _ALPHA, paper="Jin et al. 2022, arXiv 2212.09849"), "data"),
+        (
+            Method("regmean++", _unmerged, "none", _ALPHA, paper="Nguyen et al. 2025, arXiv 2508.03121"),
+            "data",
+        ),
+        (
+            Method(
+                "adamerging",
+                _unmerged,
+                "required",
+                {
+                    "layer_wise": Parameter(bool, True),
+                    "steps": Parameter(int, 500, low=0),
+                    "rate": Parameter(float, 1e-3, low=0),
+                    "start": Parameter(float, 0.3, low=0, high=1),
+                },
+                paper="Yang et al. 2023, arXiv 2310.02575",
+            ),
+            "data",
+        ),
+        (
+            Method("greedy_soup", _unmerged, "none", {}, paper="Wortsman et al. 2022, arXiv 2203.05482"),
+            "score",
+        ),
+    )
+}
+"""Methods that need more than weights, and the argument of conjoin.merge that brings it."""
+
+
 def method_of(name: str) -> Method:
     """The method of this name. Raises InputError with the nearest name.
 
     >>> method_of("ties").base
     'required'
     """
-    if name not in METHODS:
+    if name in NEEDING:
+        wanted = NEEDING[name][1]
         raise InputError(
-            f"no merging method {name!r}{nearest(name, METHODS)}; there are {listed(METHODS, 40)}"
+            f"{name} needs {'data' if wanted == 'data' else 'a score'}, which a recipe does not hold; call "
+            f"conjoin.merge(models, {name!r}, {wanted}=...) in Python"
         )
+    if name not in METHODS:
+        known = [*METHODS, *NEEDING]
+        raise InputError(f"no merging method {name!r}{nearest(name, known)}; there are {listed(known, 40)}")
     return METHODS[name]
 
 
@@ -239,7 +303,7 @@ def merge_tensors(
         raise InputError(f"{name}: shapes and types differ: {listed(f'{a.shape} {a.dtype}' for a in arrays)}")
     if arrays[0].dtype not in (np.uint16, np.float32, np.float64):
         raise InputError(f"{name}: weights must be float32, float64 or bfloat16 bits, not {arrays[0].dtype}")
-    shared, each = _resolved(found, parameters or {}, len(tensors))
+    shared, each = resolved(found, parameters or {}, len(tensors))
     answer = np.empty_like(arrays[0]) if out is None else out
     rest = arrays if base is None else arrays[1:]
     given = Given(name, tuple(rest), None if base is None else arrays[0], shared, each, seed, answer)
@@ -248,9 +312,10 @@ def merge_tensors(
     return answer
 
 
-def _resolved(
+def resolved(
     method: Method, parameters: Mapping[str, Any], count: int
 ) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Parameters checked and complete: those of the tensor, and those of the models (count,)."""
     shared: dict[str, Any] = {}
     each: dict[str, tuple[Any, ...]] = {}
     for name, spec in method.parameters.items():
@@ -267,4 +332,14 @@ def _resolved(
     return shared, each
 
 
-__all__ = ["METHODS", "Given", "Method", "Parameter", "checked", "merge_tensors", "method_of"]
+__all__ = [
+    "METHODS",
+    "NEEDING",
+    "Given",
+    "Method",
+    "Parameter",
+    "checked",
+    "merge_tensors",
+    "method_of",
+    "resolved",
+]
