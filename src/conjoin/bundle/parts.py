@@ -24,6 +24,7 @@ PARTS: dict[str, str] = {
     "average": "conjoin.graph.average:Average",
     "network": "conjoin.fusion.network_weights:NetworkWeights",
     "predictions": "conjoin.members.predictions:Predictions",
+    "static_embeddings": "conjoin.members.static:StaticEmbeddings",
     "plain": "conjoin.fusion.plain:Plain",
     "linear_pool": "conjoin.fusion.linear:LinearPool",
     "affine_pool": "conjoin.fusion.affine:AffinePool",
@@ -74,7 +75,7 @@ PARTS: dict[str, str] = {
 ONNX_ARRAYS: dict[str, str] = {"onnx": "model"}
 """Type name -> the array of bytes that is an ONNX model; it gets a file of its own and is checked as one."""
 
-MEMBERS = ("ensemble", "portable", "onnx", "predictions")
+MEMBERS = ("ensemble", "portable", "onnx", "predictions", "static_embeddings")
 MODELS = ("trees", "linear", "neighbours", "nearest", "average", "network")
 FUSERS = (
     *("plain", "linear_pool", "affine_pool", "log_pool", "column_weights", "stacking", "gate"),
