@@ -62,7 +62,7 @@ def iso_cts(given: Given) -> None:
     parts = [(u[:, :common], s[:common], v[:common])]
     for weight, delta in zip(weights, deltas, strict=True):
         x = weight * _matrix(delta)
-        ut, st, vt = _svd(x - u[:, :common] @ (u[:, :common].T @ x))
+        ut, st, vt = _svd(x - u[:, :common] @ (u[:, :common].T @ x), float(s[0]))
         parts.append((ut[:, :own], st[:own], vt[:own]))
     left, sizes, right = _joined(parts)
     _put(given, (_polar(left) * _flattened(sizes)) @ _polar(right))
@@ -169,15 +169,18 @@ def _mean(weights: Sequence[float], deltas: Sequence[Array]) -> Array:
     return _sum([w / len(weights) for w in weights], deltas)
 
 
-def _svd(matrix: Array) -> tuple[Array, Array, Array]:
-    """(rows, r), (r,), (r, columns); singular values that are rounding only are 0. Raises InputError."""
+def _svd(matrix: Array, largest: float = 0.0) -> tuple[Array, Array, Array]:
+    """(rows, r), (r,), (r, columns); singular values that are rounding only are 0. Raises InputError.
+
+    largest: a singular value of what the matrix was computed from.
+    """
     try:
         u, s, v = np.linalg.svd(matrix, full_matrices=False)
     except np.linalg.LinAlgError as error:
         raise InputError(
             f"a task matrix has no singular values: are there NaN in the weights? ({error})"
         ) from (error)
-    limit = s[0] * max(matrix.shape) * np.finfo(s.dtype).eps if len(s) else 0.0
+    limit = max(s[0], largest) * max(matrix.shape) * np.finfo(s.dtype).eps if len(s) else 0.0
     return u, np.where(s > limit, s, 0), v
 
 
