@@ -1,55 +1,47 @@
-"""What lies beside the weights of a model: its config, and its tokenizer."""
+"""What lies beside the weights of a model: its config, its tokenizer, the recipe, a card."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import importlib.metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from conjoin.errors import FileError, InputError
-from conjoin.transfer.merge.plan import Plan
-from conjoin.transfer.merge.recipe import Recipe
+import yaml
 
-CONFIG = "config.json"
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "spiece.model",
-    "chat_template.jinja",
-)
-OTHERS = ("generation_config.json", "preprocessor_config.json", "processor_config.json")
-DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-"""Keys of a config that hold the number of layers."""
-MOST = 500_000_000
+from conjoin.errors import FileError
+from conjoin.transfer.merge.chat import FILE as CHAT
+from conjoin.transfer.merge.chat import chat_template, with_template
+from conjoin.transfer.merge.config import MOST, configs_of
+from conjoin.transfer.merge.plan import Plan
+from conjoin.transfer.merge.recipe import Case, Recipe, Settings
+from conjoin.transfer.merge.tokens import folder_of
+from conjoin.transfer.merge.vocabulary import FILES, files_of_vocabulary, read_vocabulary
+
+OTHERS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+CHATS = (CHAT, "chat_template.json")
+RECIPE, CARD = "recipe.yml", "README.md"
 
 
 def files_of(recipe: Recipe, found: Plan) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The files of the answer by name, and notes. They are the base's, or the first model's.
-
-    Raises InputError where the recipe asks for a tokenizer and those of the models differ.
-    """
-    folders = [_folder(c.path) for c in found.inputs]
-    notes = _tokens(recipe, found.models, folders)
-    home = folders[0]
-    if recipe.tokens and recipe.tokens.source not in ("base", "union"):
-        home = folders[found.models.index(recipe.tokens.source)]
-    out = {name: _read(home / name) for name in TOKENIZER if (home / name).is_file()}
+    """The files of the answer by name, and notes. Raises InputError and FileError."""
+    folders = [folder_of(c.path) for c in found.inputs]
+    joined = found.joined
+    home = folders[joined.home]
+    names = (*CHATS, *(() if joined.vocabulary else FILES))
+    out = {name: _read(home / name) for name in names if (home / name).is_file()}
+    if joined.vocabulary:
+        out |= files_of_vocabulary(joined.vocabulary)
     out |= {name: _read(folders[0] / name) for name in OTHERS if (folders[0] / name).is_file()}
-    if (folders[0] / CONFIG).is_file():
-        configs = {i: f / CONFIG for i, f in enumerate(folders)}
-        out[CONFIG] = _config(recipe, found, configs[0])
-    return out, notes
-
-
-def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
+    template, notes = chat_template(recipe, folders)
+    if template is not None:
+        if not any(name in out for name in FILES):
+            notes += (f"there is no tokenizer to hold the chat template; it is in {CHAT}",)
+        out = with_template(out, template)
+    configs, told = configs_of(recipe, found, folders)
+    text = _recipe_text(recipe)
+    out |= {**configs, RECIPE: text.encode(), CARD: _card(recipe, found, text).encode()}
+    return out, (*joined.notes, *notes, *told, *_differing(recipe, found.models, folders))
 
 
 def _read(path: Path) -> bytes:
@@ -61,63 +53,94 @@ def _read(path: Path) -> bytes:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_read(path))
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is no JSON: {error}") from error
-
-
-def _config(recipe: Recipe, found: Plan, path: Path) -> bytes:
-    """The config with the type of the weights and the number of layers of the answer."""
-    config = _json(path)
-    if not isinstance(config, dict):
-        raise FileError(f"{path} must hold a JSON object")
-    wanted = recipe.out_dtype or recipe.dtype
-    if wanted:
-        names = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-        key = "dtype" if "dtype" in config else "torch_dtype"
-        config[key] = names.get(wanted, wanted.lower())
-    if found.layers is not None:
-        for part in (config, config.get("text_config")):
-            if isinstance(part, dict):
-                _restack(part, found.layers)
-    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _restack(config: dict[str, Any], layers: Sequence[tuple[int, int]]) -> None:
-    for key in DEPTHS:
-        if isinstance(config.get(key), int):
-            config[key] = len(layers)
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list) and all(i < len(kinds) for _, i in layers):
-        config["layer_types"] = [kinds[i] for _, i in layers]
-
-
-def _tokens(recipe: Recipe, models: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
-    """Notes about tokenizers. Raises InputError."""
-    line = recipe.lines.get("tokenizer_source", recipe.lines.get("tokenizer", 0))
-    if recipe.tokens and recipe.tokens.source not in ("base", "union", *models):
-        recipe.refuse(f"the tokenizer of {recipe.tokens.source!r} is no model of this recipe", line)
+def _differing(recipe: Recipe, models: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
+    """A note where tokenizers differ and the recipe says nothing of them."""
     paths = [f / "tokenizer.json" for f in folders]
     there = [p for p in paths if p.is_file()]
-    other = [p for p in there if _read(p) != _read(there[0]) and _vocabulary(p) != _vocabulary(there[0])]
-    if recipe.tokens and (other or len(there) < len(paths)):
-        which = other[0] if other else next(p for p in paths if not p.is_file())
-        recipe.refuse(
-            f"{which} has another vocabulary than {there[0] if there else paths[0]}, or is not there; "
-            "vocabularies that differ are not joined yet",
-            line,
-        )
-    if other:
-        return (f"{other[0]} has another vocabulary than {there[0]}; the tokenizer is that of {models[0]}",)
+    if recipe.tokens is not None or len(there) < 2:
+        return ()
+    first = _read(there[0])
+    for path in there[1:]:
+        if _read(path) != first and _ids(path.parent) != _ids(there[0].parent):
+            return (
+                f"{path} has another vocabulary than {there[0]}; the tokenizer is that of {models[0]}, and "
+                "rows are merged by their numbers (tokenizer: {source: base} or union matches them by token)",
+            )
     return ()
 
 
-def _vocabulary(path: Path) -> Any:
-    found = _json(path)
-    try:
-        added = sorted((t["id"], t["content"]) for t in found.get("added_tokens") or [])
-        return (found.get("model") or {}).get("vocab"), added
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no tokenizer: {error!r}") from error
+def _ids(folder: Path) -> Mapping[str, int]:
+    found = read_vocabulary(folder)
+    return found.ids if found else {}
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    """The recipe as it was written, or YAML of one that was made by a call."""
+    path = Path(recipe.path)
+    if recipe.path and path.is_file():
+        return _read(path).decode("utf-8", "replace")
+    told: dict[str, Any] = {"merge_method": recipe.method.name}
+    if recipe.base:
+        told["base_model"] = recipe.base
+    sources = [s for part in recipe.every_slice for s in part.sources]
+    told["models"] = [
+        {"model": s.model} | ({"parameters": _told(s.parameters)} if s.parameters else {}) for s in sources
+    ]
+    if recipe.parameters:
+        told["parameters"] = _told(recipe.parameters)
+    if recipe.dtype:
+        told["dtype"] = recipe.dtype.lower()
+    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+
+
+def _told(settings: Settings) -> dict[str, Any]:
+    return {name: [_case(c) for c in s.cases] for name, s in settings.items()}
+
+
+def _case(case: Case) -> Any:
+    value = list(case.value) if isinstance(case.value, tuple) else case.value
+    return {"value": value} if case.filter is None else {"filter": case.filter, "value": value}
+
+
+def _card(recipe: Recipe, found: Plan, text: str) -> str:
+    """A model card, without times and places, so that the same merge has the same bytes."""
+    version = importlib.metadata.version("conjoin")
+    names = [Path(m).name or m for m in found.models]
+    marks = [" (the base)" if m == recipe.base else "" for m in found.models]
+    fence = "`" * (3 if "```" not in text else 1 + max(len(run) for run in _fences(text)))
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "tags:",
+            "- merge",
+            "- conjoin",
+            "---",
+            "# A merged model",
+            "",
+            f"Made by conjoin {version} with the method `{recipe.method.name}`"
+            + (f" ({recipe.method.paper})." if recipe.method.paper else "."),
+            "",
+            "Merged were:",
+            "",
+            *(f"- {name}{mark}" for name, mark in zip(names, marks, strict=True)),
+            "",
+            f"The recipe, also in `{RECIPE}`:",
+            "",
+            f"{fence}yaml",
+            text.rstrip("\n"),
+            fence,
+            "",
+        ]
+    )
+
+
+def _fences(text: str) -> list[str]:
+    runs, run = [], ""
+    for letter in text + " ":
+        if letter == "`":
+            run += letter
+        elif run:
+            runs.append(run)
+            run = ""
+    return runs

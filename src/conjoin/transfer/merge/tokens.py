@@ -97,6 +97,7 @@ class _Joiner:
         new = [t for t in self.wanted.rows if t not in out.ids]
         out = out.with_added(plain(t) for t in new)
         count = self.count(out)
+        self.note_lost(out, kept, count)
         views = self.views(out, [v.ids for v in kept], count)
         inputs = tuple(
             Retokened(m.path, m, rows, self.inputs, scratch) if rows else m
@@ -179,13 +180,18 @@ class _Joiner:
         own = self.rows(self.home) or 0
         multiple = self.wanted.multiple
         count = max(out.next, own) if multiple is None else -(-out.next // multiple) * multiple
-        for model, name in enumerate(self.names):
-            rows = self.rows(model) or 0
-            if rows > count:
-                self.notes.append(
-                    f"{rows - count} rows of {name} are left out; no token of the answer has them"
-                )
         return count
+
+    def note_lost(self, out: Vocabulary, kept: Sequence[Vocabulary], count: int) -> None:
+        """Tells what does not come into the answer."""
+        ids = out.ids
+        for model, (name, vocabulary) in enumerate(zip(self.names, kept, strict=True)):
+            lost = [t for t in vocabulary.ids if t not in ids]
+            if lost:
+                self.notes.append(f"tokens of {name} that the vocabulary does not have: {listed(lost, 4)}")
+            unused = (self.rows(model) or 0) - max(count, vocabulary.next)
+            if unused > 0:
+                self.notes.append(f"rows of {name} that no token uses and that are left out: {unused}")
 
     def views(
         self, out: Vocabulary, tokens: Sequence[Mapping[str, int]], count: int
