@@ -99,8 +99,6 @@ HEAD = "merge_method: ties\nbase_model: a\n"
         (HEAD + "modules: {text: {}}", r"line 3: the module 'text' holds either models or slices"),
         (HEAD + "modules: {text: {modles: []}}", r"line 3: .*'modles'; did you mean 'models'"),
         (HEAD + "modules: {a: {models: [{model: a}], parameters: {densty: 1}}}", "did you mean 'density'"),
-        (HEAD + TWO + "chat_template: auto", "not built yet"),
-        (HEAD + TWO + "tokenizer: {source: union, tokens: {}}", "not built yet"),
         (HEAD + TWO + "---\n" + HEAD, "line 7: a recipe holds either"),
         (HEAD + TWO + "---\n" + HEAD + TWO, "line 7: one document is wanted here"),
         (HEAD + "models: [{model: a/b+lora+more}]", "line 3: .*more than one adapter"),
