@@ -179,8 +179,7 @@ class _Joiner:
         """How many rows the answer has."""
         own = self.rows(self.home) or 0
         multiple = self.wanted.multiple
-        count = max(out.next, own) if multiple is None else -(-out.next // multiple) * multiple
-        return count
+        return max(out.next, own) if multiple is None else -(-out.next // multiple) * multiple
 
     def note_lost(self, out: Vocabulary, kept: Sequence[Vocabulary], count: int) -> None:
         """Tells what does not come into the answer."""
