@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conjoin.transfer.merge.memory import greedy_soup
 from conjoin.transfer.merge.models import Merged, merge, merge_recipe
 from conjoin.transfer.merge.plan import Plan, plan
 from conjoin.transfer.merge.recipe import Recipe, read_recipe
@@ -14,6 +15,7 @@ __all__ = [
     "Recipe",
     "Source",
     "Task",
+    "greedy_soup",
     "merge",
     "merge_recipe",
     "plan",

@@ -83,7 +83,7 @@ def _barycentre(gram: Array, weights: Array, eps: float, name: str) -> Array:
     units = gram / np.outer(norms + eps, norms + eps)  # inner products of the unit vectors
     size = _length(weights, units)
     if size < eps:
-        if len(weights) == 2:
+        if len(weights) == 2 or not norms.any():  # nothing moved
             return weights
         raise InputError(f"{name}: the directions of the models cancel out; change the weights of multislerp")
     mean = weights / size  # the mean direction, in terms of the unit vectors
