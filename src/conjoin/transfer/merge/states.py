@@ -46,7 +46,7 @@ class Models:
         if found[0].dtype in _TYPES:
             kinds = [_TYPES[a.dtype] for a in found]
             wide = wider(tuple(kinds))
-            found = [np.ascontiguousarray(read_as(a, k, wide)) for a, k in zip(found, kinds, strict=True)]
+            found = [np.asarray(read_as(a, k, wide), order="C") for a, k in zip(found, kinds, strict=True)]
         base = found.pop() if self.based else None
         return found, base
 
