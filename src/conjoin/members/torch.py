@@ -58,7 +58,7 @@ class _Runner:
         """(n, ...) numbers of the module."""
         import torch
 
-        data = _data(batch, self.card.columns)
+        data = module_input(batch, self.card.columns)
         parts = []
         with torch.inference_mode():
             for start in range(0, len(data), self.rows):
@@ -110,7 +110,8 @@ def _single(raw: Any) -> bool:
     return bool(raw.ndim == 1 or raw.shape[-1] == 1)
 
 
-def _data(batch: Batch, columns: tuple[Column, ...]) -> Array:
+def module_input(batch: Batch, columns: tuple[Column, ...]) -> Array:
+    """(n, ...) float32: the one tensor that a module takes, of a batch's columns. Raises ColumnError."""
     names = [c.name for c in columns]
     read.require(batch, names)
     chosen = {n: batch[n] for n in names} if names else dict(batch)
