@@ -119,7 +119,7 @@ def run(
             (working / INDEX).write_bytes(_index_of(shards))
         for name in (PLAN, JOURNAL):
             (working / name).unlink()
-        _move(working, place)
+        move(working, place)
 
 
 def working_folder(place: Path) -> Path:
@@ -293,7 +293,8 @@ def _index_of(shards: Sequence[_Shard]) -> bytes:
     return (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _move(working: Path, place: Path) -> None:
+def move(working: Path, place: Path) -> None:
+    """Move a folder to its place; one that is there gives way only when all is well."""
     if place.is_dir():
         old = place.with_name(f".{place.name}.old")
         shutil.rmtree(old, ignore_errors=True)
