@@ -199,9 +199,10 @@ def regmean_plus(
     """
     torch = need("torch")
     for key in _order(module, data[names[0]], names[0], forward):
-        grams = [grams_of(module, data[n], name=n, forward=forward, only=key).get(key) for n in names]
-        if any(g is None for g in grams):
+        told = [grams_of(module, data[n], name=n, forward=forward, only=key) for n in names]
+        if not all(key in t for t in told):
             continue
+        grams = [t[key] for t in told]
         found = regmean_layer(key, states, grams, weights=weights, alpha=alpha)
         own = module.state_dict()
         with torch.no_grad():

@@ -88,7 +88,8 @@ def _soup(models: Models, score: Callable[[Any], float] | None) -> Soup[Any]:
         part = Models(tuple(names), tuple(states), False, modules)
         return part.answer(part.merged(lambda name, t, _: _mean(name, t, None)))
 
-    found = greedy([(i,) for i in range(models.count)], mean, lambda numbers: score(made(numbers)))
+    each: list[tuple[int, ...]] = [(i,) for i in range(models.count)]
+    found = greedy(each, mean, lambda numbers: score(made(numbers)))
     return Soup(made(found.model), found.taken, found.scores, found.score)
 
 

@@ -202,7 +202,7 @@ def _joined(parts: Sequence[tuple[Array, Array, Array]]) -> tuple[Array, Array, 
 def _polar(matrix: Array) -> Array:
     """The nearest matrix with orthonormal rows or columns."""
     u, _, v = np.linalg.svd(matrix, full_matrices=False)
-    return u @ v
+    return np.asarray(u @ v)
 
 
 def _put(given: Given, change: Array) -> None:
