@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -54,7 +54,8 @@ _PATTERN = re.compile(r"[)\]][*+{?]|\{")
 @dataclass(frozen=True, slots=True)
 class Patch:
     """What an adapter does to a tensor. left, right: their product is added; `turned` as (left @ right).T.
-    length: of the outputs (DoRA). other: a tensor in place of it, or, with a scale, added to it.
+    length: of the outputs (DoRA). other: a tensor in place of it, or, if `added`, added to it, times scale.
+    own: what is changed, where the adapter brings that, too.
     """
 
     scale: float = 1.0
@@ -64,6 +65,7 @@ class Patch:
     length: str = ""
     other: str = ""
     added: bool = False
+    own: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,8 +140,8 @@ class Adapted(Weights):
 
     def _sums(self, name: str, patch: Patch) -> Iterator[tuple[slice, Array]]:
         """W + scale * left @ right, rows by rows, float32 (float64 where W is)."""
-        stored = self.base[name].entry.dtype
-        own = self.base.array(name)
+        home, key = (self.adapter, patch.own) if patch.own else (self.base, name)
+        stored, own = home[key].entry.dtype, home.array(key)
         left, right = self._wide(patch.left), self._wide(patch.right)
         left, right = left.reshape(len(left), -1), right.reshape(len(right), -1)
         if patch.turned:
@@ -233,9 +235,12 @@ class _Fitter:
             places[own] = self.place(own, name)
         for module, given in parts.items():
             for own, patch in self.lora(module, given):
-                if own in patches:
+                whole = patches[own].other if own in patches else ""
+                if own in patches and ".base_layer." not in whole:
                     self.refuse(f"{own} is both saved whole and changed")
-                patches[own] = patch
+                if whole and self.adapter[whole].entry.shape != self.model[own].entry.shape:
+                    self.refuse(f"{own} is saved with another number of rows than the model has")
+                patches[own] = replace(patch, own=whole)
         if not patches:
             self.refuse("the adapter holds no tensors")
         return Adapted(
