@@ -1,0 +1,5 @@
+"""Only for the import."""
+
+from mergekit.absent import absent
+
+TensorDictWrapper = absent("TensorDictWrapper")
