@@ -23,7 +23,9 @@ _FLAG = Parameter(bool, False)
 _DENSITY = Parameter(float, 1.0, per_model=True, low=0, high=1)
 
 
-def _tasks(mask: Any, *, elect: bool, normalize: bool, rescale: str, **more: Parameter) -> dict[str, Any]:
+def _tasks(
+    mask: Any, *, elect: bool, normalize: bool, rescale: str, rows: bool = False, **more: Parameter
+) -> dict[str, Any]:
     """Merge function and parameters of a method on thinned task vectors."""
     parameters = {
         "weight": _WEIGHT,
@@ -34,7 +36,7 @@ def _tasks(mask: Any, *, elect: bool, normalize: bool, rescale: str, **more: Par
         "int8_mask": _FLAG,
         **more,
     }
-    return {"merge": Thinning(mask, elect), "base": "required", "parameters": parameters}
+    return {"merge": Thinning(mask, elect, rows), "base": "required", "parameters": parameters}
 
 
 def _as_matrices(name: str, merge: Any, paper: str, *, scale: float = 1.0, **more: Parameter) -> Method:
@@ -148,13 +150,15 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "della",
-            **_tasks(drawn_by_rank, elect=True, normalize=True, rescale="true", epsilon=_EPSILON),
+            **_tasks(drawn_by_rank, elect=True, rows=True, normalize=True, rescale="true", epsilon=_EPSILON),
             random=True,
             paper=DELLA,
         ),
         Method(
             "della_linear",
-            **_tasks(drawn_by_rank, elect=False, normalize=False, rescale="true", epsilon=_EPSILON),
+            **_tasks(
+                drawn_by_rank, elect=False, rows=True, normalize=False, rescale="true", epsilon=_EPSILON
+            ),
             random=True,
             paper=DELLA,
         ),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conjoin.errors import InputError
+from conjoin.kernels import thinning as kernels_of_masks
 from conjoin.kernels import weights as kernels
-from conjoin.transfer.weights.method import BLOCK, Given
-from conjoin.transfer.weights.select import largest_of, order_statistics
+from conjoin.transfer.weights.method import BLOCK, Given, Stack
+from conjoin.transfer.weights.select import Numbers, grouped, last_of, order_statistics, values_of_ranks
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
-
-SAMPLE = 1_000_000
 
 
 def sce(given: Given) -> None:
@@ -24,67 +22,61 @@ def sce(given: Given) -> None:
     Keeps the `select_topk` share of the entries whose task vectors vary most over the models, weighs models
     by their mean squared task vectors, and erases deltas of the minority sign.
     """
-    base, out, share = given.flat(_base(given)), given.flat(given.out), float(given.shared["select_topk"])
-    chosen = _Chosen(given, share)
-    keep = np.empty(min(given.size, BLOCK), np.uint8)
+    stack, chosen = Stack(given), _chosen(given, float(given.shared["select_topk"]))
+    keep = np.empty((len(given.tensors), min(given.size, BLOCK)), np.uint8)
     squares = np.zeros((len(given.tensors), 1))
     for block in given.blocks():
-        part = keep[: block.stop - block.start]
-        chosen(block, part)
-        for m, tensor in enumerate(given.tensors):
-            kernels.sum_squares(base[block], given.flat(tensor)[block], part, squares[m])
+        rows, part = stack(block), keep[0, : block.stop - block.start]
+        chosen(block, rows, part)
+        for m in range(len(squares)):
+            kernels.sum_squares(rows[0], rows[m + 1], part, squares[m])
     means = squares[:, 0] / max(1, given.size)
     total = float(means.sum())
-    weights = np.full(len(means), 1 / len(means)) if total < 1e-6 else means / total
-    one, least = given.number(1.0), given.number(1e-6)
-    sums = np.empty((5, len(keep)), given.work)
-    for block in given.blocks():
-        n = block.stop - block.start
-        chosen(block, keep[:n])
-        sums[:, :n] = 0
-        for tensor, weight in zip(given.tensors, weights.tolist(), strict=True):
-            kernels.vote(
-                sums, base[block], given.flat(tensor)[block], one, given.number(weight), one, keep[:n]
-            )
-        kernels.put_elected(out[block], base[block], sums, one, least)
+    weights = given.numbers(np.full(len(means), 1 / len(means)) if total < 1e-6 else means / total)
+    ones, one, least = given.numbers([1.0] * len(means)), given.number(1.0), given.number(1e-6)
+    for block, out in given.parts():
+        rows = stack(block)
+        chosen(block, rows, keep[0, : len(out)])
+        keep[1:] = keep[0]
+        kernels.put_elected(out, rows, keep, ones, weights, weights, one, least)
 
 
-class _Chosen:
-    """Fills masks of the entries with the largest variance over the models."""
+def _chosen(given: Given, share: float) -> Callable[[slice, Array, Array], None]:
+    """Fills masks (block, rows, keep) with the entries that vary most over the models; the first of equal
+    ones.
+    """
+    n, count = given.size, given.number(len(given.tensors))
+    values = np.empty(min(n, BLOCK), np.float32)
 
-    def __init__(self, given: Given, share: float) -> None:
-        self.given = given
-        self.everything, self.nothing = share >= 1, share <= 0
-        if self.everything or self.nothing:
-            return
-        some = sum(int(np.count_nonzero(v)) for v in self.variances())
-        kept = int(some * share)
-        self.nothing = kept == 0
-        if kept:
-            self.bits, self.first = largest_of(self.variances, given.size, kept)
-            self.left = np.zeros(1, np.int64)
+    def variance(rows: Array, length: int) -> Array:
+        kernels.variance(values[:length], rows, count)
+        return values[:length]
 
-    def __call__(self, block: slice, keep: Array) -> None:
-        keep[:] = self.everything
-        if self.everything or self.nothing:
-            return
-        if block.start == 0:
-            self.left[0] = self.first
-        kernels.keep_largest(keep, self.variance(block), self.bits, self.left)
+    def kept(zeros: int) -> int:
+        return int((n - zeros) * share)
 
-    def variances(self) -> Iterator[Array]:
-        return (self.variance(block) for block in self.given.blocks())
+    if share >= 1:
+        return lambda block, rows, keep: keep.fill(1)
+    stack = Stack(given)
+    numbers = Numbers(n, lambda b: variance(stack(b), b.stop - b.start), lambda: _sampled_variance(given))
+    found = order_statistics(numbers, lambda z: [n - kept(z)] if kept(z) else [], zeros=True)
+    if not found:
+        return lambda block, rows, keep: keep.fill(0)
+    edge = last_of(numbers, found[0], found[0].below + int(found[0].equal.sum()) - found[0].rank)
 
-    def variance(self, block: slice) -> Array:
-        """The population variance over the models of the block's deltas, float32."""
-        given, n = self.given, block.stop - block.start
-        base = given.flat(_base(given))[block]
-        mean, gaps = np.zeros(n, given.work), np.zeros(n, given.work)
-        for tensor in given.tensors:
-            kernels.add_delta(mean, base, given.flat(tensor)[block], given.number(1 / len(given.tensors)))
-        for tensor in given.tensors:
-            kernels.add_square_gap(gaps, base, given.flat(tensor)[block], mean)
-        return (gaps / len(given.tensors)).astype(np.float32)
+    def fill(block: slice, rows: Array, keep: Array) -> None:
+        bits = variance(rows, len(keep)).view(np.uint32)
+        for part, low in edge.inside(block):
+            kernels_of_masks.keep_bits(keep[part], bits[part], low)
+
+    return fill
+
+
+def _sampled_variance(given: Given) -> Array:
+    some = given.sampled()
+    out = np.empty(some.size, np.float32)
+    kernels.variance(out, Stack(some, some.size)(slice(0, some.size)), given.number(len(given.tensors)))
+    return grouped(out)
 
 
 def ram(given: Given) -> None:
@@ -96,37 +88,33 @@ def ram(given: Given) -> None:
 
 def ramplus_tl(given: Given) -> None:
     """`ram`, with a model's own entries times 1 + r clip(shared / own, 0, alpha)."""
-    base, epsilon = given.flat(_base(given)), given.number(given.shared["epsilon"])
+    base, epsilon = given.read(given.start), given.number(given.shared["epsilon"])
     tallies = np.zeros((len(given.tensors), 2))
     for block in given.blocks():
         count = _counts(given, block)
         for m, tensor in enumerate(given.tensors):
-            kernels.count_shared(tallies[m], count, base[block], given.flat(tensor)[block], epsilon)
+            kernels.count_shared(tallies[m], count, base[block], given.read(tensor)[block], epsilon)
     ratio = tallies[:, 0] / np.maximum(tallies[:, 1], float(given.shared["epsilon"]))
     alone = 1 + float(given.shared["r"]) * np.clip(ratio, 0, float(given.shared["alpha"]))
     _reinforced(given, alone.tolist())
 
 
 def _reinforced(given: Given, alone: list[float]) -> None:
-    base, out, epsilon = (
-        given.flat(_base(given)),
-        given.flat(given.out),
-        given.number(given.shared["epsilon"]),
-    )
-    for block in given.blocks():
+    base, epsilon = given.read(given.start), given.number(given.shared["epsilon"])
+    for block, out in given.parts():
         count = _counts(given, block)
         acc = np.zeros(len(count), given.work)
         for tensor, factor in zip(given.tensors, alone, strict=True):
-            x = given.flat(tensor)[block]
+            x = given.read(tensor)[block]
             kernels.add_changed(acc, count, base[block], x, epsilon, given.number(factor))
-        kernels.put_moved(out[block], base[block], acc, given.number(1.0))
+        kernels.put_moved(out, base[block], acc, given.number(1.0))
 
 
 def _counts(given: Given, block: slice) -> Array:
     count = np.zeros(block.stop - block.start, np.int32)
-    base, epsilon = given.flat(_base(given))[block], given.number(given.shared["epsilon"])
+    base, epsilon = given.read(given.start)[block], given.number(given.shared["epsilon"])
     for tensor in given.tensors:
-        kernels.add_count(count, base, given.flat(tensor)[block], epsilon)
+        kernels.add_count(count, base, given.read(tensor)[block], epsilon)
     return count
 
 
@@ -137,7 +125,7 @@ def arcee_fusion(given: Given) -> None:
     Importance: |theta_1 - theta_0| times the Kullback-Leibler divergence of the softmax of the row. The
     quantiles are exact, where mergekit samples a million entries.
     """
-    base = _base(given)
+    base = given.start
     x = given.tensors[0]
     width = base.shape[-1] if base.ndim else 1
     rows = max(1, BLOCK // max(1, width))
@@ -149,9 +137,7 @@ def arcee_fusion(given: Given) -> None:
 
     n = given.size
     ranks = [int(q * (n - 1)) for q in (0.25, 0.5, 0.75)]
-    low, middle, high = (
-        float(np.uint32(bits).view(np.float32)) for bits, _, _ in order_statistics(importances, ranks)
-    )
+    low, middle, high = values_of_ranks(importances, ranks)
     threshold = np.float32(middle + 1.5 * (high - low))
     for start in range(0, len(flat[0]), rows):
         part = slice(start, start + rows)
@@ -179,9 +165,3 @@ def _importance(base: Array, x: Array) -> Array:
 def _softmax(values: Array) -> Array:
     raised = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=-1, keepdims=True))
-
-
-def _base(given: Given) -> Array:
-    if given.base is None:
-        raise InputError(f"{given.name}: the base model has no such tensor")
-    return given.base

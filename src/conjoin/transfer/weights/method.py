@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from conjoin.outputs import Array
 
 BLOCK = 1 << 15
-"""Elements that are worked on at once: with a few sums in float32 they stay in a core's own cache."""
+"""Elements that are worked on at once: those of several models stay in a core's own cache."""
+ANSWERS = 1 << 19
+"""Elements of the answer that are written to a file at once."""
+GROUPS, NEIGHBOURS = 2048, 64
+"""A sample of a tensor: so many groups of so many neighbours."""
 
 
 class Rescale(str):
@@ -57,7 +61,8 @@ class Given:
     name: of the tensor. tensors: of the models, (shape) each, as stored: bfloat16 bits as uint16, float32 or
     float64, all of one type. base: the base model's, or None. shared: parameters of the tensor. each:
     parameters of the models, (M,). seed: of random methods. out: the array that the answer is written into,
-    of the same shape; its type may be another one.
+    of the same shape; its type may be another one. write: takes the answer instead of `out`, flat, in order:
+    (start, numbers of out's type), in formulas that use `parts`.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Given:
     each: Mapping[str, tuple[Any, ...]]
     seed: int
     out: Array
+    write: Callable[[int, Array], None] | None = None
 
     @property
     def size(self) -> int:
@@ -78,6 +84,17 @@ class Given:
         """The type that sums are kept in: float32 for bfloat16, which has 8 bits, else float64."""
         return np.float32 if self.tensors[0].dtype == np.uint16 else np.float64
 
+    @property
+    def start(self) -> Array:
+        """The base model's tensor. Raises InputError where there is none."""
+        if self.base is None:
+            raise InputError(f"{self.name}: the base model has no such tensor")
+        return self.base
+
+    def numbers(self, values: Iterable[float]) -> Array:
+        """Coefficients in the type of the sums."""
+        return np.array(list(values), dtype=self.work)
+
     def number(self, value: float) -> Any:
         """A coefficient in the type of the sums."""
         return self.work(value)
@@ -86,19 +103,79 @@ class Given:
         """A float32."""
         return np.float32(value)
 
-    def blocks(self) -> Iterator[slice]:
+    def blocks(self, step: int = BLOCK) -> Iterator[slice]:
         """Slices of the flattened tensor."""
-        for start in range(0, self.size, BLOCK):
-            yield slice(start, min(start + BLOCK, self.size))
+        for start in range(0, self.size, step):
+            yield slice(start, min(start + step, self.size))
+
+    def parts(self, step: int = BLOCK) -> Iterator[tuple[slice, Array]]:
+        """`blocks`, each with the array that the block's answer is to be put into before the next one."""
+        if self.write is None:
+            out = self.flat(self.out)
+            yield from ((block, out[block]) for block in self.blocks(step))
+            return
+        held, begin, end = np.empty(min(self.size, max(step, ANSWERS)), self.out.dtype), 0, 0
+        for block in self.blocks(step):
+            if block.stop - begin > len(held):
+                self.write(begin, held[: end - begin])
+                begin = block.start
+            end = block.stop
+            yield block, held[block.start - begin : end - begin]
+        if end > begin:
+            self.write(begin, held[: end - begin])
+
+    def sampled(self) -> Given:
+        """The same of some elements from all over, in groups of neighbours; of all where there are few."""
+        groups = self.size // NEIGHBOURS
+        step = max(1, groups // GROUPS)
+        if step == 1:
+            return self
+        step = step * NEIGHBOURS - 1  # odd, so that groups begin at other columns of a matrix
+        count = self.size // step
+
+        def some(array: Array) -> Array:
+            held = self.read(array)[: count * step].reshape(count, step)
+            return np.ascontiguousarray(held[:, :NEIGHBOURS]).reshape(-1)
+
+        tensors = tuple(some(t) for t in self.tensors)
+        base = None if self.base is None else some(self.base)
+        out = np.empty(count * NEIGHBOURS, self.out.dtype)
+        return Given(self.name, tensors, base, self.shared, self.each, self.seed, out)
 
     def flat(self, array: Array) -> Array:
         """A tensor as (size,), without a copy where it lies in order."""
         return array.reshape(-1)
 
+    def read(self, array: Array) -> Array:
+        """A tensor of a model as (size,), for reading."""
+        flat = array.reshape(-1)
+        if isinstance(flat, np.ndarray):
+            flat = flat.view(np.ndarray)
+            flat.flags.writeable = False
+        return flat
+
     def key(self, model: int) -> Any:
         """The key of a model's random draws for this tensor."""
         text = f"{self.seed}\0{self.name}\0{model}".encode()
         return np.uint64(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little"))
+
+
+class Stack:
+    """Blocks of several tensors in the rows of one array, which is used again and again.
+
+    given: of it, the base's elements come first where there is a base. step: elements of a block at most.
+    """
+
+    def __init__(self, given: Given, step: int = BLOCK) -> None:
+        tensors = given.tensors if given.base is None else (given.base, *given.tensors)
+        self._flat = [given.read(t) for t in tensors]
+        self._rows = np.empty((len(tensors), min(step, given.size)), self._flat[0].dtype)
+
+    def __call__(self, block: slice) -> Array:
+        """(tensors, step): the rows begin with the block's elements."""
+        for row, tensor in zip(self._rows, self._flat, strict=True):
+            np.copyto(row[: block.stop - block.start], tensor[block])
+        return self._rows
 
 
 @dataclass(frozen=True, slots=True)

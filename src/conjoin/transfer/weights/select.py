@@ -1,73 +1,228 @@
-"""Order statistics of numbers that come in blocks, in two passes and without keeping them."""
+"""Order statistics of numbers that come in blocks, exact, in one pass and without keeping them.
+
+A sample tells a narrow bracket around each wanted rank. One pass counts what lies below it and keeps what
+lies inside; counts show whether the rank is inside. Where it is not, histograms of all numbers find it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conjoin.kernels import weights as kernels
+from conjoin.kernels import thinning as kernels
+from conjoin.transfer.weights.method import BLOCK, NEIGHBOURS
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
-Blocks = Callable[[], "Iterator[Array]"]
-"""Makes an iterator over blocks of float32 numbers that are not negative."""
 TOP = 0x7FFFFFFF + 1
 """Above the bits of any number."""
+MOST_INSIDE = 1 << 22
+"""Numbers that are kept from inside a bracket."""
+MARGIN = 6.0
+"""Standard errors of the sample between a rank and the ends of its bracket."""
 
 
 @dataclass(frozen=True, slots=True)
-class Band:
-    """Numbers of certain ranks, by the bits of float32, which rise as the numbers do.
+class Numbers:
+    """n numbers, float32, none negative. block: those of a slice; sample: (groups, size) of them from all
+    over, in groups of neighbours.
+    """
 
-    Those with bits above `low` and below `high` are in. Of those at `low` all but the first `skip` are in; of
-    those at `high` the first `take`. Where low equals high, `take` of them are in after `skip`.
+    n: int
+    block: Callable[[slice], Array]
+    sample: Callable[[], Array]
+
+    def bits(self, block: slice) -> Array:
+        """The bits of a block's numbers, which rise as the numbers do."""
+        return self.block(block).view(np.uint32)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices of all."""
+        return (slice(start, min(start + BLOCK, self.n)) for start in range(0, self.n, BLOCK))
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A bound on bits that changes once: `first` at positions before `position`, `then` from it on."""
+
+    first: int
+    then: int
+    position: int = 0
+
+    def at(self, position: int) -> int:
+        """The bound at a position."""
+        return self.first if position < self.position else self.then
+
+    def inside(self, block: slice) -> Iterator[tuple[slice, int]]:
+        """Parts of a block, counted from its start, with the bound in each."""
+        yield from ((part, bound) for part, (bound,) in pieces(block, self))
+
+
+def pieces(block: slice, *edges: Edge) -> Iterator[tuple[slice, tuple[int, ...]]]:
+    """Parts of a block, counted from its start, inside which no bound changes; with the bounds."""
+    ends = {e.position for e in edges if block.start < e.position < block.stop}
+    cuts = [block.start, *sorted(ends), block.stop]
+    for start, stop in pairwise(cuts):
+        yield slice(start - block.start, stop - block.start), tuple(e.at(start) for e in edges)
+
+
+def last_of(numbers: Numbers, found: Found, count: int) -> Edge:
+    """The bound at which exactly `count` of the numbers equal to that found, the first ones, still pass, and
+    all larger ones do.
+    """
+    return Edge(found.bits, found.bits + 1, found.position(numbers, count))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """The number of a rank: its bits, how many are smaller, and how many are equal in each block."""
+
+    rank: int
+    bits: int
+    below: int
+    equal: Array
+
+    def position(self, numbers: Numbers, count: int) -> int:
+        """The position after the `count`-th of the equal ones; 0 for none."""
+        if count <= 0:
+            return 0
+        ends = np.cumsum(self.equal)
+        number = int(np.searchsorted(ends, count))
+        before = int(ends[number] - self.equal[number])
+        block = slice(number * BLOCK, min((number + 1) * BLOCK, numbers.n))
+        at = np.flatnonzero(numbers.bits(block) == self.bits)
+        return block.start + int(at[count - before - 1]) + 1
+
+
+def order_statistics(
+    numbers: Numbers, ranks: Callable[[int], Sequence[int]], *, zeros: bool = False
+) -> list[Found]:
+    """The numbers of certain ranks, from 0 for the smallest.
+
+    ranks: makes them from the number of zeros, which is counted where `zeros`, else told as 0. No rank, no
+    pass.
+    """
+    sample = numbers.sample().view(np.uint32)
+    share = float((sample == 0).mean()) if zeros else 0.0
+    guessed = list(ranks(int(share * numbers.n)))
+    if not guessed and not zeros:
+        return []
+    brackets = [_bracket(sample, rank / numbers.n) for rank in guessed]
+    tallies, none = _count(numbers, brackets, zeros)
+    wanted = list(ranks(none))
+    if len(wanted) != len(guessed):
+        brackets = []
+    found = (
+        [t.at(rank) for t, rank in zip(tallies, wanted, strict=False)] if brackets else [None] * len(wanted)
+    )
+    lost = [i for i, f in enumerate(found) if f is None]
+    if lost:
+        exact = _by_histogram(lambda: map(numbers.bits, numbers.blocks()), [wanted[i] for i in lost])
+        again, _ = _count(numbers, [(bits, bits) for bits in exact], False)
+        for i, tally in zip(lost, again, strict=True):
+            found[i] = tally.at(wanted[i])
+    return [f for f in found if f is not None]
+
+
+def grouped(sample: Array) -> Array:
+    """A sample's numbers by group of neighbours."""
+    return sample.reshape(-1, NEIGHBOURS) if len(sample) % NEIGHBOURS == 0 else sample.reshape(1, -1)
+
+
+def values_of_ranks(blocks: Callable[[], Iterator[Array]], ranks: Sequence[int]) -> list[float]:
+    """The numbers (float32, none negative) of these ranks, from blocks of any size, in two passes."""
+    found = _by_histogram(lambda: (np.ascontiguousarray(v).view(np.uint32) for v in blocks()), ranks)
+    return [float(np.uint32(bits).view(np.float32)) for bits in found]
+
+
+def _bracket(sample: Array, share: float) -> tuple[int, int]:
+    """Bits around the quantile `share`, from groups of neighbours, which are alike: the error is that of
+    means of groups.
+    """
+    ordered = np.sort(sample, axis=None)
+    last = len(ordered) - 1
+    middle = ordered[min(int(share * len(ordered)), last)]
+    below = (sample < middle).mean(axis=1)
+    error = float(below.std()) / np.sqrt(max(1, len(sample) - 1)) if len(sample) > 1 else 0.0
+    margin = MARGIN * error + 4 / len(ordered)
+    low = int(np.clip((share - margin) * len(ordered), 0, last))
+    high = int(np.clip((share + margin) * len(ordered), 0, last))
+    return int(ordered[low]), int(ordered[high])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tally:
+    """What a pass counted around a bracket: numbers below it, and by block those at its ends; the numbers
+    inside, and where those of each block end. whole: whether all of these fitted.
     """
 
     low: int
     high: int
-    skip: int
-    take: int
+    counts: Array
+    inside: Array
+    ends: Array
+    whole: bool
+
+    def at(self, rank: int) -> Found | None:
+        """The number of this rank, None where it is outside."""
+        below, at_low, at_high = (int(v) for v in self.counts.sum(axis=0))
+        if not self.whole or rank < below:
+            return None
+        if rank < below + at_low:
+            return Found(rank, self.low, below, self.counts[:, 1])
+        place = rank - below - at_low
+        if place < len(self.inside):
+            value = np.partition(self.inside, place)[place]
+            smaller = int(np.count_nonzero(self.inside < value))
+            sums = np.concatenate([[0], np.cumsum(self.inside == value)])
+            equal = np.diff(np.concatenate([[0], sums[self.ends]]))
+            return Found(rank, int(value), below + at_low + smaller, equal)
+        if self.high > self.low and place < len(self.inside) + at_high:
+            return Found(rank, self.high, below + at_low + len(self.inside), self.counts[:, 2])
+        return None
 
 
-def band(blocks: Blocks, n: int, low: int, high: int) -> Band:
-    """The numbers of the ranks low to high - 1 out of n, counted from the smallest (rank 0)."""
-    ranks = [low, *([high] if high < n else [])]
-    found = order_statistics(blocks, ranks)
-    low_bits, below_low, _ = found[0]
-    if high >= n:
-        return Band(low_bits, TOP, low - below_low, 0)
-    high_bits, below_high, _ = found[1]
-    if low_bits == high_bits:
-        return Band(low_bits, high_bits, low - below_low, high - low)
-    return Band(low_bits, high_bits, low - below_low, high - below_high)
+def _count(numbers: Numbers, brackets: Sequence[tuple[int, int]], zeros: bool) -> tuple[list[_Tally], int]:
+    """A tally of each bracket, and how many zeros there are."""
+    blocks = -(-numbers.n // BLOCK)
+    room = min(MOST_INSIDE, numbers.n // 16 + BLOCK)
+    counts = np.zeros((len(brackets), blocks, 3), np.int64)
+    ends = np.zeros((len(brackets), blocks), np.int64)
+    inside = [np.empty(room, np.uint32) for _ in brackets]
+    filled = [0] * len(brackets)
+    none = 0
+    for number, block in enumerate(numbers.blocks()):
+        bits = numbers.bits(block)
+        none += len(bits) - int(np.count_nonzero(bits)) if zeros else 0
+        for k, (low, high) in enumerate(brackets):
+            if filled[k] >= 0:
+                filled[k] = kernels.count_bracket(bits, low, high, counts[k, number], inside[k], filled[k])
+                ends[k, number] = filled[k]
+    return [
+        _Tally(low, high, counts[k], inside[k][: max(filled[k], 0)], ends[k], filled[k] >= 0)
+        for k, (low, high) in enumerate(brackets)
+    ], none
 
 
-def largest_of(blocks: Blocks, n: int, count: int) -> tuple[int, int]:
-    """The `count` largest of n numbers: those with bits above the first answer, so many of those at it."""
-    ((bits, below, equal),) = order_statistics(blocks, [n - count])
-    return bits, count - (n - below - equal)
-
-
-def order_statistics(blocks: Blocks, ranks: list[int]) -> list[tuple[int, int, int]]:
-    """For each rank (from 0): the bits of that number, how many are smaller, and how many are equal."""
+def _by_histogram(blocks: Callable[[], Iterator[Array]], ranks: Sequence[int]) -> list[int]:
+    """The bits of the numbers of these ranks: upper halves are counted, then the lower ones where needed."""
     counts = np.zeros(1 << 16, np.int64)
-    for values in blocks():
-        kernels.count_high(counts, values)
+    for bits in blocks():
+        kernels.count_high(counts, bits)
     ends = np.cumsum(counts)
     highs = [int(np.searchsorted(ends, rank, side="right")) for rank in ranks]
     inside = {high: np.zeros(1 << 16, np.int64) for high in highs}
-    for values in blocks():
-        for high, low_counts in inside.items():
-            kernels.count_low(low_counts, values, high)
+    for bits in blocks():
+        for high, lower in inside.items():
+            kernels.count_low(lower, bits, high)
     out = []
     for rank, high in zip(ranks, highs, strict=True):
         before = int(ends[high] - counts[high])
-        low_ends = np.cumsum(inside[high])
-        low = int(np.searchsorted(low_ends, rank - before, side="right"))
-        equal = int(inside[high][low])
-        out.append(((high << 16) | low, before + int(low_ends[low]) - equal, equal))
+        low = int(np.searchsorted(np.cumsum(inside[high]), rank - before, side="right"))
+        out.append((high << 16) | low)
     return out

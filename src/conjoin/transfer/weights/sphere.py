@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +23,8 @@ def slerp(given: Given) -> None:
 
     theta_0 is the base, theta_1 the model. Linear where |cos O| > 0.9995.
     """
-    if given.base is None:
-        raise InputError(f"{given.name}: the base model has no such tensor")
     t = float(given.shared["t"])
-    both = type(given)(
-        given.name, (given.base, *given.tensors), None, given.shared, given.each, given.seed, given.out
-    )
+    both = dataclasses.replace(given, tensors=(given.start, *given.tensors), base=None)
     combine(both, lambda g: arc(g, t, parallel=PARALLEL), deltas=False)
 
 
