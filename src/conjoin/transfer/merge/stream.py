@@ -79,6 +79,8 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+Check = Callable[[str, "Array", str], None]
+"""Is called in any thread before a part of an answer is written: (tensor, numbers as stored, their type)."""
 
 
 def run(
@@ -92,6 +94,7 @@ def run(
     metadata: Mapping[str, str] | None = None,
     files: Mapping[str, bytes] | None = None,
     report: Report | None = None,
+    check: Check | None = None,
     force: bool = False,
 ) -> None:
     """Merge and write the checkpoint `out`, a folder.
@@ -112,7 +115,7 @@ def run(
     with _explained(out):
         shards = _shards(tasks, shard_bytes)
         done = _begin(working, print_, shards, metadata or {"format": "pt"})
-        _merge(tasks, inputs, working, shards, done, seed, threads, report)
+        _merge(tasks, inputs, working, shards, done, seed, threads, report, check)
         for name, raw in (files or {}).items():
             (working / name).write_bytes(raw)
         if len(shards) > 1:
@@ -207,6 +210,7 @@ def _merge(
     seed: int,
     threads: int,
     report: Report | None,
+    check: Check | None,
 ) -> None:
     whole, ready = sum(s.bytes for s in shards), sum(_bytes(t) for t in tasks if t.name in done)
     homes = {t.name: s for s in shards for t in s.tasks}
@@ -215,7 +219,7 @@ def _merge(
         (working / JOURNAL).open("a", encoding="utf-8") as journal,
         ThreadPoolExecutor(max(1, threads)) as pool,
     ):
-        begun = {pool.submit(_one, t, inputs, working, homes[t.name], seed): t for t in rest}
+        begun = {pool.submit(_one, t, inputs, working, homes[t.name], seed, check): t for t in rest}
         try:
             for future in as_completed(begun):
                 future.result()
@@ -230,30 +234,65 @@ def _merge(
             raise
 
 
-def _one(task: Task, inputs: Sequence[Weights], working: Path, shard: _Shard, seed: int) -> None:
+def _one(
+    task: Task, inputs: Sequence[Weights], working: Path, shard: _Shard, seed: int, check: Check | None
+) -> None:
     """Merge one tensor into its place."""
     if not _bytes(task):
         return
-    path = working / shard.name
-    with path.open("rb") as file:
-        header = 8 + int.from_bytes(file.read(8), "little")
-    out = np.memmap(path, STORED[task.dtype], "r+", header + shard.starts[task.name], task.shape)
-    if task.method is None:
-        source = task.sources[0]
-        _copy(inputs[source.model], source.name, out, task.dtype)
-        return
+    with (working / shard.name).open("r+b", buffering=0) as file:
+        begin = 8 + int.from_bytes(file.read(8), "little") + shard.starts[task.name]
+        sink = _Sink(file.fileno(), begin, task, _kind(task, inputs), check)
+        if task.method is None:
+            _copy(inputs[task.sources[0].model], task.sources[0].name, sink)
+        else:
+            _merged(task, inputs, working / f"{begin}-{shard.name}.part", sink, seed)
+
+
+def _kind(task: Task, inputs: Sequence[Weights]) -> str:
+    """The type that a tensor's answer comes in, before it is stored: float32 where the file's type is none
+    that formulas know.
+    """
+    if task.method is not None:
+        return formula_type(task.dtype)
+    stored = inputs[task.sources[0].model][task.sources[0].name].entry.dtype
+    return stored if stored == task.dtype else "F64" if stored == "F64" else "F32"
+
+
+def _merged(task: Task, inputs: Sequence[Weights], scratch: Path, sink: _Sink, seed: int) -> None:
+    """Merge one tensor into its sink; formulas that do not answer in parts fill a scratch file first."""
     places = [inputs[s.model][s.name].entry for s in (*task.sources, *([task.base] if task.base else []))]
     kind = wider(tuple(p.dtype for p in places))
-    direct = formula_type(task.dtype) == task.dtype
-    scratch = working / f"{shard.starts[task.name]}-{shard.name}.part"
-    answer = out if direct else np.memmap(scratch, np.float32, "w+", shape=task.shape)
     tensors = tuple(_tensor(inputs, s, kind) for s in task.sources)
     base = None if task.base is None else _tensor(inputs, task.base, kind)
-    given = Given(task.name, tensors, base, task.shared or {}, task.each or {}, seed, answer)
-    METHODS[task.method].merge(given)
-    if not direct:
-        _written(answer.reshape(-1), "F32", out.reshape(-1), task.dtype)
+    answer = np.memmap(scratch, STORED[sink.kind], "w+", shape=task.shape)
+    try:
+        shared, each = task.shared or {}, task.each or {}
+        METHODS[task.method or ""].merge(Given(task.name, tensors, base, shared, each, seed, answer, sink))
+        if not sink.taken:
+            for block in _chunks(answer.size):
+                sink(block.start, answer.reshape(-1)[block])
+    finally:
         scratch.unlink()
+
+
+class _Sink:
+    """Takes a tensor's numbers in parts and puts them into the file. taken: how many so far."""
+
+    def __init__(self, file: int, begin: int, task: Task, kind: str, check: Check | None) -> None:
+        self.file, self.begin, self.task, self.kind, self.check = file, begin, task, kind, check
+        self.taken = 0
+
+    def __call__(self, start: int, numbers: Array) -> None:
+        """numbers: from position `start` on, of type `kind`."""
+        stored = write_as(numbers, self.kind, self.task.dtype)
+        if self.check is not None:
+            self.check(self.task.name, stored, self.task.dtype)
+        raw, at = memoryview(np.ascontiguousarray(stored)).cast("B"), self.begin + start * stored.itemsize
+        while raw:
+            done = os.pwrite(self.file, raw, at)
+            raw, at = raw[done:], at + done
+        self.taken += len(numbers)
 
 
 def _tensor(inputs: Sequence[Weights], source: Source, kind: str) -> Any:
@@ -261,23 +300,13 @@ def _tensor(inputs: Sequence[Weights], source: Source, kind: str) -> Any:
     return widened(checkpoint.array(source.name), checkpoint[source.name].entry.dtype, kind)
 
 
-def _copy(checkpoint: Weights, name: str, out: Array, dtype: str) -> None:
+def _copy(checkpoint: Weights, name: str, sink: _Sink) -> None:
     """A tensor as it is, or in another type."""
     stored = checkpoint[name].entry.dtype
-    x, flat = checkpoint.array(name).reshape(-1), out.reshape(-1)
-    if stored == dtype:
-        for block in _chunks(len(flat)):
-            flat[block] = x[block]
-        return
-    kind = "F64" if stored == "F64" else "F32"
-    wide = widened(x, stored, kind)
-    for block in _chunks(len(flat)):
-        flat[block] = write_as(wide[block], kind, dtype)
-
-
-def _written(numbers: Array, kind: str, out: Array, dtype: str) -> None:
-    for block in _chunks(len(out)):
-        out[block] = write_as(numbers[block], kind, dtype)
+    x = checkpoint.array(name).reshape(-1)
+    wide = widened(x, stored, sink.kind)
+    for block in _chunks(len(x)):
+        sink(block.start, wide[block])
 
 
 def _chunks(n: int) -> Iterator[slice]:
