@@ -26,7 +26,7 @@ def contrast(
     draws = torch.Generator().manual_seed(seed)
     heat, momentum = 0.07, 0.5
 
-    class Contrast(torch.nn.Module):  # type: ignore[misc]
+    class Contrast(torch.nn.Module):  # type: ignore[misc, name-defined]
         """See `contrast`."""
 
         def __init__(self) -> None:

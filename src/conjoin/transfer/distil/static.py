@@ -107,7 +107,7 @@ def _asked(
     back = np.empty(len(texts), np.int64)
     back[order] = np.arange(len(texts))
     length = np.linalg.norm(joined, axis=1, keepdims=True)
-    return (joined / np.maximum(length, 1e-12))[back]
+    return np.asarray((joined / np.maximum(length, 1e-12))[back])
 
 
 def _components(x: Array, size: int) -> tuple[Array, Array]:
@@ -125,7 +125,7 @@ def _rarity(tokens: Sequence[str], counts: Counter[str], lower: bool) -> Array:
         p = np.array([counts.get(t, 0) for t in tokens], float) + 0.5
     else:
         p = 1 / np.arange(2, len(tokens) + 2)
-    return SIF / (SIF + p / p.sum())
+    return np.asarray(SIF / (SIF + p / p.sum()))
 
 
 def refined(table: StaticEmbeddings, texts: Sequence[str], wanted: Array, *, seed: int = 0) -> Array:
