@@ -91,10 +91,13 @@ def _check_slice(recipe: Recipe, part: Slice, number: int, stacked: bool) -> Non
     named = [i.model for i in part.sources]
     if method.base == "none":
         if base and not stacked and base not in named:
-            recipe.refuse(
-                f"{method.name} takes no base model; list {base!r} among the models, or leave base_model out",
-                recipe.lines.get("base_model", 0),
-            )
+            if any(p.per_model and p.default is None and not p.optional for p in method.parameters.values()):
+                recipe.refuse(
+                    f"{method.name} takes no base model; list {base!r} among the models, or leave base_model "
+                    "out",
+                    recipe.lines.get("base_model", 0),
+                )
+            named = [*named, base]  # one model more, as in mergekit
         base = None
     if base and stacked and base not in named:
         recipe.refuse(f"the base model {base!r} must be a source of slice {number + 1}, too", part.line)
@@ -190,10 +193,14 @@ class _Planner:
         """The slice with its base among the sources, and every range told, of a stack."""
         base = part.base or self.recipe.base
         sources = list(part.sources)
+        if base and base not in [s.model for s in sources]:
+            none = self.recipe.method.base == "none"
+            if not none or not group.module.stacked:
+                sources.append(Input(base, line=part.line))
+            if none and not group.module.stacked:
+                self.notes.append(f"{self.recipe.method.name} takes no base; {base} is one model more")
         if self.recipe.method.base == "none":
             base = None
-        if base and base not in [s.model for s in sources]:
-            sources.append(Input(base, line=part.line))
         part = Slice(tuple(sources), base, part.parameters, part.line)
         if group.module.stacked:
             self.check_ranges(group, part)
