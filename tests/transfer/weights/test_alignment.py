@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from conjoin.errors import InputError
+from conjoin.transfer.transplant import transplant
 from conjoin.transfer.weights.alignment import align, average
 from conjoin.transfer.weights.permutations import Permutations, chain
-from conjoin.transfer.weights.selection import evenly, importance, layers, most_important, narrower, shallower
-from conjoin.transfer.weights.transplant import transplant
+from conjoin.transfer.weights.selection import evenly, importance, layers, most_important, narrower
 
 pytest.importorskip("scipy")
 
@@ -120,7 +120,7 @@ def test_a_grown_start_needs_at_most_half_the_steps(digits):
         small = fresh(32, seed)
         accuracies(small, 600, seed)
         scratch = accuracies(fresh(128, seed + 9), 400, seed)[-1]
-        wide = transplant(small, fresh(128, seed + 9), growth="fit", noise=0.01, seed=seed).tensors
+        wide = transplant(small, fresh(128, seed + 9), noise=0.01, seed=seed).model
         assert max(accuracies(dict(wide), 200, seed)) >= scratch
 
 
@@ -189,13 +189,6 @@ def test_spacing_keeps_order_and_range(old, new):
     assert new == 1 or layers(old, new)[-1] == old - 1
 
 
-def test_layers_are_counted_anew():
-    net = {f"enc.h.{i}.w": np.full(2, i) for i in range(12)} | {"enc.h.note": np.ones(1)}
-    small = shallower(net, "enc.h", 3)
-    assert [int(small[f"enc.h.{i}.w"][0]) for i in range(3)] == [0, 6, 11]
-    assert len(small) == 4
-
-
 NET = mlp([4, 6, 2])
 
 
@@ -214,7 +207,6 @@ NET = mlp([4, 6, 2])
         (lambda: narrower(NET, chain(NET), {"0.weight": 7}), "1 to 6 can be kept"),
         (lambda: narrower(NET, chain(NET), {"0.weight": 2}, scores={"0.weight": np.ones(3)}), "3 scores"),
         (lambda: most_important(np.array([1, np.nan]), 1), "finite"),
-        (lambda: shallower(NET, "h", 1), "no numbered blocks"),
         (lambda: align(NET, mlp([4, 6, 3]), chain(NET)), "shapes differ"),
         (lambda: align({}, NET, chain(NET)), "one model only"),
         (lambda: align(NET | {"0.bias": np.full(6, np.inf)}, NET, chain(NET)), "NaN or infinite"),

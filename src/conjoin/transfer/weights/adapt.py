@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conjoin.errors import InputError, listed
-from conjoin.transfer.weights.selection import evenly
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -131,13 +130,15 @@ def token_embeddings(
     *,
     pieces: Mapping[str, Sequence[str]] | None = None,
     rows: int | None = None,
+    fresh: Array | None = None,
 ) -> Array:
     """An embedding table (old rows, dim) for another tokenizer's vocabulary.
 
     tokens, wanted: token -> row, of the source and of the target. A token of both carries its row. Another
     one gets the mean of its `pieces` (the source's tokens that spell it) where given and known, else the mean
-    of the rows of all the source's tokens. rows: of the answer, where it is padded past the last token;
-    padding gets the mean too. Raises InputError where no token is shared.
+    of the rows of all the source's tokens, or its row of `fresh` (rows, dim) where that is given. rows: of the
+    answer, where it is padded past the last token; padding is as an unknown token. Raises InputError where
+    no token is shared.
 
     >>> t = np.array([[1.0], [3.0]])
     >>> token_embeddings(t, {"a": 0, "b": 1}, {"b": 0, "ab": 1}, pieces={"ab": ["a", "b"]}).ravel()
@@ -151,7 +152,7 @@ def token_embeddings(
         raise InputError(f"no token in common: {listed(tokens, 5)} against {listed(wanted, 5)}")
     known = table[sorted(set(tokens.values()))]
     answer = np.empty((count, table.shape[1]), table.dtype)
-    answer[:] = known.mean(axis=0, dtype=np.float64)
+    answer[:] = known.mean(axis=0, dtype=np.float64) if fresh is None else fresh
     for token, row in wanted.items():
         if token in tokens:
             answer[row] = table[tokens[token]]
@@ -166,28 +167,46 @@ def _check_rows(tokens: Mapping[str, int], count: int, side: str) -> None:
             raise InputError(f"{side}: token {token!r} has row {row}, and the table {count} rows")
 
 
-def fitted(weight: Array, shape: tuple[int, ...]) -> Array:
-    """Weights of a dense or convolutional layer (out, in, ...), its bias or norm (out,), at other widths.
+def widths(weight: Array, changes: Sequence[tuple[int, Array, bool]]) -> Array:
+    """Weights with other units at some axes.
 
-    A width that grows repeats units in turn (unit j is unit j mod old), and the inputs of a unit that
-    stands c times are divided by c: in a plain chain of layers the function stays (Net2Net, Chen et al.
-    2016, arXiv 1511.05641). A width that shrinks keeps units evenly spaced (`selection.evenly`). Both
-    depend on the sizes alone, so layers that share a width agree; but flattened channels that shrink do
-    not: `selection.narrower` takes those. Kernels keep their size. Raises InputError.
+    changes: axis, the old unit for each new one, and whether the axis is summed over: there a unit that
+    stands c times is divided by c, so that in the layers before and after the function stays (Net2Net, Chen
+    et al. 2016, arXiv 1511.05641).
 
-    >>> fitted(np.array([[1.0, 2.0]]), (2, 3))
+    >>> widths(np.array([[1.0, 2.0]]), [(0, np.array([0, 0]), False), (1, np.array([0, 1, 0]), True)])
     array([[0.5, 2. , 0.5],
            [0.5, 2. , 0.5]])
     """
-    if weight.ndim != len(shape) or weight.shape[2:] != shape[2:] or 0 in weight.shape or 0 in shape:
-        raise InputError(f"widths alone do not make {shape} of {weight.shape}")
     answer = weight
-    for axis, (old, new) in enumerate(zip(weight.shape[:2], shape[:2], strict=True)):
-        if new == old:
-            continue
-        kept = np.arange(new) % old if new > old else evenly(old, new)
-        answer = np.take(answer, kept, axis=axis)
-        if axis == 1 and new > old:
-            counts = np.bincount(kept, minlength=old)[kept]
-            answer = answer / counts.reshape(-1, *[1] * (weight.ndim - 2))
-    return answer.astype(weight.dtype)
+    for axis, units, summed in changes:
+        answer = np.take(answer, units, axis=axis)
+        counts = np.bincount(units)[units]
+        if summed and counts.max(initial=1) > 1:
+            answer = answer / counts.reshape(-1, *[1] * (weight.ndim - axis - 1))
+    return answer.astype(weight.dtype, copy=False)
+
+
+def repeated(old: int, new: int, parts: int = 1) -> Array:
+    """Units of a grown axis: unit j is the old unit j mod old, in each of equal parts.
+
+    It depends on the sizes alone, so layers that share a width agree, skips, heads and flattened channels too.
+
+    >>> repeated(2, 5), repeated(4, 8, parts=2)
+    (array([0, 1, 0, 1, 0]), array([0, 1, 0, 1, 2, 3, 2, 3]))
+    """
+    inner = np.arange(new // parts) % (old // parts)
+    return np.concatenate([inner + i * (old // parts) for i in range(parts)])
+
+
+def cropped(weight: Array, fresh: Array) -> Array:
+    """The part that both shapes have, from the first corner; the rest is the target's own.
+
+    >>> cropped(np.ones((1, 2)), np.zeros((2, 2)))
+    array([[1., 1.],
+           [0., 0.]])
+    """
+    answer = fresh.copy()
+    both = tuple(slice(0, min(a, b)) for a, b in zip(weight.shape, fresh.shape, strict=True))
+    answer[both] = weight[both]
+    return answer

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import InputError, listed, need
-from conjoin.transfer.weights.permutations import spread
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -81,8 +80,8 @@ def _improve(
         for axis, there in enumerate(axes):
             if there == group:
                 moved = _others(name, axis, model, groups, chosen)
-                ours = _rows(reference[name], axis, units)
-                likeness += ours @ _rows(moved, axis, units).T
+                ours = groups.rows(name, reference[name], axis, units)
+                likeness += ours @ groups.rows(name, moved, axis, units).T
     _, order = solve(likeness, maximize=True)
     old = _value(touched, model, reference, groups, chosen)
     new = _value(touched, model, reference, groups, {**chosen, group: order})
@@ -99,15 +98,8 @@ def _others(
     tensor = model[name]
     for other, group in enumerate(groups.axes[name]):
         if other != axis and group is not None:
-            tensor = np.take(
-                tensor, spread(chosen[group], tensor.shape[other] // len(chosen[group])), axis=other
-            )
+            tensor = groups.moved(name, tensor, other, chosen[group], len(chosen[group]))
     return tensor
-
-
-def _rows(tensor: Array, axis: int, units: int) -> Array:
-    """(units, the rest), an axis that is a multiple of the units cut into them."""
-    return np.moveaxis(tensor, axis, 0).reshape(units, -1)
 
 
 def _value(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +21,33 @@ class Permutations:
     An axis may be a whole multiple of its group: a flattened (channels, height, width) after a convolution;
     then `size / units` neighbours move together. Axes at the end may be left out. A tensor without a group at
     any axis need not be named.
+
+    units: of groups whose shortest axis is no single unit each: attention heads, by group. parts: of tensors
+    whose axes hold several equal parts one after the other (queries, keys and values in one), for each axis.
     """
 
     axes: Mapping[str, tuple[str | None, ...]]
+    units: Mapping[str, int] = field(default_factory=dict)
+    parts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def parts_of(self, name: str, axis: int) -> int:
+        """How many equal parts stand one after the other on an axis."""
+        found = self.parts.get(name, ())
+        return found[axis] if axis < len(found) else 1
+
+    def rows(self, name: str, tensor: Array, axis: int, units: int) -> Array:
+        """The tensor as (units, the rest), for one of its axes."""
+        parts = self.parts_of(name, axis)
+        moved = np.moveaxis(tensor, axis, 0)
+        return moved.reshape(parts, units, -1).swapaxes(0, 1).reshape(units, -1)
+
+    def moved(self, name: str, tensor: Array, axis: int, order: Array, units: int) -> Array:
+        """The tensor with the units of one axis chosen, in this order."""
+        parts = self.parts_of(name, axis)
+        part = tensor.shape[axis] // parts
+        places = spread(order, part // units)
+        every = np.concatenate([places + i * part for i in range(parts)])
+        return np.take(tensor, every, axis=axis)
 
     def sizes(self, tensors: Mapping[str, Array]) -> dict[str, int]:
         """Units of each group: its shortest axis. Raises InputError where tensors or axes do not fit."""
@@ -34,15 +58,20 @@ class Permutations:
             shape = tensors[name].shape
             if len(groups) > len(shape):
                 raise InputError(f"{name}: {len(groups)} axes in the permutations, and the shape is {shape}")
-            for group, size in zip(groups, shape, strict=False):
+            for axis, (group, size) in enumerate(zip(groups, shape, strict=False)):
                 if group is not None:
-                    found.setdefault(group, []).append((size, name))
+                    parts = self.parts_of(name, axis)
+                    if size % parts:
+                        raise InputError(f"{name}: {size} at axis {axis} are no {parts} equal parts")
+                    found.setdefault(group, []).append((size // parts, name))
+        sizes = {}
         for group, sides in found.items():
             least, short = min(sides)
+            least = sizes[group] = self.units.get(group, least)
             for size, name in sides:
                 if not least or size % least:
                     raise InputError(f"group {group!r}: {size} in {name}, no multiple of {least} in {short}")
-        return {group: min(sides)[0] for group, sides in found.items()}
+        return sizes
 
     def take(self, tensors: Mapping[str, Array], chosen: Mapping[str, Array]) -> dict[str, Array]:
         """New tensors with the chosen units of each group, in the chosen order; other groups stay.
@@ -61,8 +90,7 @@ class Permutations:
         for name, tensor in tensors.items():
             for axis, label in enumerate(self.axes.get(name, ())):
                 if label is not None and label in kept:
-                    places = spread(kept[label], tensor.shape[axis] // units[label])
-                    tensor = np.take(tensor, places, axis=axis)
+                    tensor = self.moved(name, tensor, axis, kept[label], units[label])
             answer[name] = tensor if tensor is not tensors[name] else tensor.copy()
         return answer
 

@@ -1,4 +1,4 @@
-"""A smaller network out of a larger one: some of its units, some of its layers."""
+"""A smaller network out of a larger one: some of its units; how layers are spaced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from conjoin.errors import InputError
-from conjoin.transfer.weights.matching import Shape, blocks
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -60,8 +59,7 @@ def importance(tensors: Mapping[str, Array], groups: Permutations) -> dict[str, 
         whole = squares.mean() or 1.0
         for axis, group in enumerate(axes):
             if group is not None:
-                along = squares.sum(axis=tuple(i for i in range(tensor.ndim) if i != axis)) / whole
-                sums[group] += along.reshape(len(sums[group]), -1).sum(axis=1)
+                sums[group] += groups.rows(name, squares, axis, len(sums[group])).sum(axis=1) / whole
     return {group: np.sqrt(total) for group, total in sums.items()}
 
 
@@ -101,41 +99,6 @@ def layers(old: int, new: int) -> Array:
     """
     _check_count(old, new)
     return np.floor(np.arange(new) * (old - 1) / max(new - 1, 1) + 0.5).astype(int)
-
-
-def shallower(tensors: Mapping[str, Array], stem: str, depth: int) -> dict[str, Array]:
-    """The tensors with `depth` of the numbered blocks `stem.0`, `stem.1`, ..., evenly spaced, counted anew.
-
-    Tensors outside the blocks are carried. Raises InputError where there is no such block.
-
-    >>> net = {f"h.{i}.w": np.array(i) for i in range(5)} | {"head": np.array(9)}
-    >>> {k: int(v) for k, v in shallower(net, "h", 2).items()}
-    {'h.0.w': 0, 'h.1.w': 4, 'head': 9}
-    """
-    shapes: dict[str, Shape] = {k: v.shape for k, v in tensors.items()}
-    numbers = sorted({n for name in shapes if (n := _number(name, stem)) is not None})
-    if not numbers:
-        raise InputError(
-            f"no numbered blocks {stem}.0, {stem}.1, ...: there are {len(blocks(shapes))} blocks"
-        )
-    kept = {numbers[at]: i for i, at in enumerate(layers(len(numbers), depth))}
-    answer = {}
-    for name, tensor in tensors.items():
-        number = _number(name, stem)
-        if number is None:
-            answer[name] = tensor.copy()
-        elif number in kept:
-            rest = name[len(stem) + 1 + len(str(number)) :]
-            answer[f"{stem}.{kept[number]}{rest}"] = tensor.copy()
-    return answer
-
-
-def _number(name: str, stem: str) -> int | None:
-    """The number of the block, where the name is `stem`, a dot, a number, and an end or a dot."""
-    if not name.startswith(f"{stem}."):
-        return None
-    number = name[len(stem) + 1 :].partition(".")[0]
-    return int(number) if number.isascii() and number.isdigit() and str(int(number)) == number else None
 
 
 def _check_count(old: int, new: int) -> None:
