@@ -14,7 +14,7 @@ from conjoin import bundle
 from conjoin.errors import BundleError
 
 ATTACKS = Path(__file__).parents[2] / "attacks"
-SCRIPTS = sorted(p.stem for p in ATTACKS.glob("*.py") if p.stem not in ("good", "onnx_inside"))
+SCRIPTS = sorted(p.stem for p in ATTACKS.glob("*.py") if p.stem not in ("good", "onnx_inside", "pickles"))
 
 
 def attack(name: str) -> ModuleType:

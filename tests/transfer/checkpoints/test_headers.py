@@ -146,7 +146,10 @@ def test_folders_without_weights(tmp_path):
     with pytest.raises(FileError, match="no safetensors"):
         open_checkpoint(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(FileError, match="pickles"):
+    with pytest.raises(FileError, match="no checkpoint of PyTorch"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "training.ckpt")
+    with pytest.raises(FileError, match=r"no safetensors .*training\.ckpt"):
         open_checkpoint(tmp_path)
     with pytest.raises(FileError, match="there is no checkpoint"):
         open_checkpoint(tmp_path / "absent")

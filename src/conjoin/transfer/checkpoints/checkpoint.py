@@ -16,21 +16,29 @@ import numpy as np
 from conjoin.errors import FileError, listed, nearest
 from conjoin.transfer.checkpoints.dtypes import STORED
 from conjoin.transfer.checkpoints.header import Entry, read_header
+from conjoin.transfer.checkpoints.pickled import ENDS, read_pickled
+from conjoin.transfer.checkpoints.scratch import scratch_map
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+INDEX_BIN, SINGLE_BIN = "pytorch_model.bin.index.json", "pytorch_model.bin"
+PICKLES = (*ENDS, ".pkl", ".pickle", ".ckpt")
+"""Ends of names of files that hold pickles; only the first are read, by a reader that runs no code."""
 MOST_INDEX = 200_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies: its entry, the file, and where the file's data begin."""
+    """Where a tensor lies: its entry, the file, and where the file's data begin. strides: in elements, where
+    it lies in another order than its shape says.
+    """
 
     entry: Entry
     path: Path
     data: int
+    strides: tuple[int, ...] = ()
 
 
 class Weights(Mapping[str, Place]):
@@ -92,6 +100,8 @@ class Checkpoint(Weights):
             return np.empty(entry.shape, kind)
         try:
             begin = place.data + entry.start
+            if place.strides:
+                return _in_order(place, kind)
             if begin % kind.itemsize:
                 raw = np.memmap(place.path, np.uint8, "r", begin, (entry.stop - entry.start,))
                 return np.frombuffer(raw.tobytes(), kind).reshape(entry.shape)
@@ -100,31 +110,49 @@ class Checkpoint(Weights):
             raise FileError(f"{place.path} cannot be read: {error}") from error
 
 
+def _in_order(place: Place, kind: np.dtype[Any]) -> Array:
+    """A tensor that lies in another order, in a scratch file in the order of its shape."""
+    entry = place.entry
+    held = np.memmap(
+        place.path, kind, "r", place.data + entry.start, ((entry.stop - entry.start) // kind.itemsize,)
+    )
+    out = scratch_map(None, kind, entry.shape)
+    steps = tuple(s * kind.itemsize for s in place.strides)
+    out[...] = np.lib.stride_tricks.as_strided(held, entry.shape, steps, writeable=False)
+    return out
+
+
 def open_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint in a folder (`model.safetensors`, or shards with their index) or a file. Raises
     FileError.
 
     Only headers are read. A shard that the index names and the folder lacks, and a tensor that a shard
-    lacks, are told by name; files that the index names stay inside the folder.
+    lacks, are told by name; files that the index names stay inside the folder. Where there are no
+    safetensors, checkpoints of PyTorch are read (`pytorch_model.bin`, `.pt`), by a reader that runs no code.
     """
     if path.is_file():
         return _joined(path, [path], None)
     if not path.is_dir():
         raise FileError(f"there is no checkpoint {str(path)!r}")
-    if (path / INDEX).is_file():
-        wanted = _index(path / INDEX)
-        shards = [path / name for name in dict.fromkeys(wanted.values())]
-        lost = [s.name for s in shards if not s.is_file()]
-        if lost:
-            raise FileError(f"{path / INDEX} names shards that are not there: {listed(lost)}")
-        return _joined(path, shards, wanted)
-    if (path / SINGLE).is_file():
-        return _joined(path, [path / SINGLE], None)
-    found = sorted(path.glob("*.safetensors"))
-    if not found:
-        hint = "; there are pickles of PyTorch (.bin)" if any(path.glob("*.bin")) else ""
-        raise FileError(f"no safetensors in {str(path)!r}{hint}")
-    return _joined(path, found, None)
+    for index, single, pattern in (
+        (INDEX, SINGLE, "*.safetensors"),
+        (INDEX_BIN, SINGLE_BIN, "pytorch_model*.bin"),
+    ):
+        if (path / index).is_file():
+            wanted = _index(path / index)
+            shards = [path / name for name in dict.fromkeys(wanted.values())]
+            lost = [s.name for s in shards if not s.is_file()]
+            if lost:
+                raise FileError(f"{path / index} names shards that are not there: {listed(lost)}")
+            return _joined(path, shards, wanted)
+        if (path / single).is_file():
+            return _joined(path, [path / single], None)
+        if found := sorted(path.glob(pattern)):
+            return _joined(path, found, None)
+    others = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
+    hint = f"; of pickles ({listed(others, 4)}) only .bin, .pt and .pth are read, named one by one"
+    hint = hint if others else ""
+    raise FileError(f"no safetensors in {str(path)!r}{hint}")
 
 
 def _index(path: Path) -> dict[str, str]:
@@ -143,18 +171,26 @@ def _index(path: Path) -> dict[str, str]:
     return names
 
 
+def _held(path: Path) -> tuple[dict[str, Place], dict[str, str]]:
+    """The tensors of a file, and its metadata."""
+    if path.suffix in ENDS:
+        return {n: Place(t.entry, path, 0, t.strides) for n, t in read_pickled(path).items()}, {}
+    header = read_header(path)
+    return {n: Place(e, path, header.data) for n, e in header.entries.items()}, dict(header.metadata)
+
+
 def _joined(path: Path, shards: list[Path], wanted: Mapping[str, str] | None) -> Checkpoint:
     places: dict[str, Place] = {}
     metadata: dict[str, str] = {}
     for shard in shards:
-        header = read_header(shard)
-        metadata = metadata or dict(header.metadata)
-        for name, entry in header.entries.items():
+        held, told = _held(shard)
+        metadata = metadata or told
+        for name, place in held.items():
             if wanted is not None and wanted.get(name) != shard.name:
                 continue  # the index is what counts
             if name in places:
                 raise FileError(f"the tensor {name!r} stands in {places[name].path.name} and in {shard.name}")
-            places[name] = Place(entry, shard, header.data)
+            places[name] = place
     lost = [f"{n} ({f})" for n, f in (wanted or {}).items() if n not in places]
     if lost:
         raise FileError(f"{path}: tensors that the index names are not in their shards: {listed(lost, 5)}")
