@@ -40,7 +40,14 @@ def configs_of(
     if found.joined.rows is not None and not any("vocab_size" in p for p in _parts(config)):
         config["vocab_size"] = found.joined.rows
     if found.layers is not None:
-        _restack(config, read, found.layers)
+        for part in _parts(config):
+            _restack(config, part, read, found.layers)
+    for prefix, layers in found.stacks.items():
+        _restack(config, _part_of(config, prefix), read, layers)
+    if found.untied:
+        for part in _parts(config):
+            if part is config or "tie_word_embeddings" in part:
+                part["tie_word_embeddings"] = False
     home = found.joined.home
     if home:
         notes += _renumber(found, config, read[home], folders)
@@ -113,25 +120,36 @@ def _product(shape: Sequence[int]) -> int:
     return out
 
 
+def _part_of(config: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The part of a config that a stack of layers belongs to, by the prefix of its tensors."""
+    for sense in ("vision", "visual", "audio"):
+        if sense in prefix:
+            wanted = "vision" if sense == "visual" else sense
+            return next((v for k, v in config.items() if wanted in k and isinstance(v, dict)), config)
+    return list(_parts(config))[-1]
+
+
 def _restack(
-    config: dict[str, Any], every: Sequence[Mapping[str, Any]], layers: Sequence[tuple[int, int]]
+    config: dict[str, Any],
+    part: dict[str, Any],
+    every: Sequence[Mapping[str, Any]],
+    layers: Sequence[tuple[int, int]],
 ) -> None:
     """The number of layers, and lists with an item for each or with numbers of layers."""
-    for part in _parts(config):
-        depth = next((part[k] for k in DEPTHS if type(part.get(k)) is int), None)
-        if depth is None:
+    depth = next((part[k] for k in DEPTHS if type(part.get(k)) is int), None)
+    if depth is None:
+        return
+    for key, value in part.items():
+        if not isinstance(value, list) or _TOKEN.search(key):
             continue
-        for key, value in part.items():
-            if not isinstance(value, list) or _TOKEN.search(key):
-                continue
-            if _NUMBERS.search(key) and all(type(v) is int for v in value):
-                part[key] = [new for new, (_, old) in enumerate(layers) if old in value]
-            elif len(value) == depth and _PER_LAYER.search(key):
-                theirs = [_same_part(config, part, other).get(key) for other in every]
-                part[key] = [_item(theirs, model, i, value) for model, i in layers]
-        for key in DEPTHS:
-            if type(part.get(key)) is int:
-                part[key] = len(layers)
+        if _NUMBERS.search(key) and all(type(v) is int for v in value):
+            part[key] = [new for new, (_, old) in enumerate(layers) if old in value]
+        elif len(value) == depth and _PER_LAYER.search(key):
+            theirs = [_same_part(config, part, other).get(key) for other in every]
+            part[key] = [_item(theirs, model, i, value) for model, i in layers]
+    for key in DEPTHS:
+        if type(part.get(key)) is int:
+            part[key] = len(layers)
 
 
 def _same_part(config: dict[str, Any], part: dict[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
