@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import evaluate, export, fit, fuse, info, merge, predict, score
+from conjoin.cli import evaluate, export, fit, fuse, info, merge, predict, score, transplant
 from conjoin.cli.show import error_text, note, print_error, print_json
 from conjoin.errors import ConjoinError, StoppedError
 
@@ -47,6 +47,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "fuse": fuse.fuse,
     "score": score.score,
     "merge": merge.merge,
+    "transplant": transplant.transplant,
     "export": export.export,
 }
 """Every verb of the command line."""
