@@ -90,7 +90,7 @@ def _recipe_text(recipe: Recipe) -> str:
         told["parameters"] = _told(recipe.parameters)
     if recipe.dtype:
         told["dtype"] = recipe.dtype.lower()
-    return yaml.safe_dump(told, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(told, sort_keys=False, allow_unicode=True))
 
 
 def _told(settings: Settings) -> dict[str, Any]:
