@@ -88,8 +88,8 @@ def transplant(
     """Carry the weights of one architecture into another: other widths, depths, heads, tokens.
 
     The target's weights are the fresh start; the answer has its names, shapes, types and other files. Every
-    tensor is told: carried, adapted (how), or fresh (why). What is not clear is left fresh, never guessed. Memory
-    holds one tensor at a time, but for --align.
+    tensor is told: carried, adapted (how), or fresh (why). What is not clear is left fresh, never
+    guessed. Memory holds one tensor at a time, but for --align.
 
     [bold]Examples[/]
 

@@ -1,4 +1,4 @@
-"""Transplants of torch modules: growth and permutation keep the function, wiring is traced, ties stay tied."""
+"""Transplants of torch modules: growth and permutation keep the function, wiring is traced, ties stay."""
 
 import copy
 import importlib.util

@@ -166,7 +166,7 @@ def test_a_picture_model_of_another_size():
         made = transplant(vit(4, 1, 5), vit(4, 3, 5), channels=rule).model["patch_embed.proj.weight"]
         np.testing.assert_allclose(made.sum(axis=1), vit(4, 1, 5)["patch_embed.proj.weight"][:, 0], rtol=1e-5)
     wide = transplant(source, vit(4, 3, 5, dim=8)).model
-    q, k, v = np.split(source["blocks.0.attn.qkv.weight"], 3)
+    _, k, _ = np.split(source["blocks.0.attn.qkv.weight"], 3)
     np.testing.assert_array_equal(wide["blocks.0.attn.qkv.weight"][8:12] * 2, np.tile(k, 2))
 
 

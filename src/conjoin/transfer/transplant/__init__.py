@@ -15,11 +15,11 @@ from conjoin.errors import InputError, listed
 from conjoin.transfer.transplant import files, modules
 from conjoin.transfer.transplant.options import Options
 from conjoin.transfer.transplant.pairing import Paired, pair
-from conjoin.transfer.transplant.plan import Planner, Step, told
+from conjoin.transfer.transplant.plan import Planner, Step
 from conjoin.transfer.transplant.report import Fate, Layer, Transplanted
 from conjoin.transfer.transplant.run import averaged, fates, made, shared, untied, whole
 from conjoin.transfer.transplant.tokens import Vocabulary, classes_of, pieces_of, read_vocabulary
-from conjoin.transfer.transplant.weights import Weights, as_given, is_torch, weights_of
+from conjoin.transfer.transplant.weights import Weights, as_given, weights_of
 from conjoin.transfer.weights.matching import normalised
 from conjoin.transfer.weights.selection import importance
 from conjoin.transfer.weights.wiring import Wired, is_table, wire
@@ -56,14 +56,15 @@ def transplant(
 ) -> Transplanted:
     """Carry the weights of the source into the target, an architecture that may be another.
 
-    source, target: folders or files of safetensors, state dicts (arrays, with bfloat16 bits as uint16, or torch
-    tensors), or torch modules. The target's weights are its fresh start; they give names, shapes and types. The
-    answer is of the target's kind, in `model`: a new module, a new state dict, or `out`, a folder or file, with
-    the target's other files. Neither input is changed. Where the target is a path `out` must be given.
+    source, target: folders or files of safetensors, state dicts (arrays, with bfloat16 bits as uint16, or
+    torch tensors), or torch modules. The target's weights are its fresh start; they give names, shapes
+    and types. The answer is of the target's kind, in `model`: a new module, a new state dict, or `out`, a
+    folder or file, with the target's other files. Neither input is changed. Where the target is a path
+    `out` must be given.
 
-    match: "name" (equal, then without wrappers and beginnings), "shape", "structure" (blocks in order), "none",
-    or "auto": names, and structure where names say nothing. mapping: target name -> source name, or None for
-    fresh; stars stand for text; a mapping, or a file of JSON or YAML. It goes before `match`.
+    match: "name" (equal, then without wrappers and beginnings), "shape", "structure" (blocks in order),
+    "none", or "auto": names, and structure where names say nothing. mapping: target name -> source name,
+    or None for fresh; stars stand for text; a mapping, or a file of JSON or YAML. It goes before `match`.
 
     width: units of layers that differ. Wider: units are repeated and what they give is divided, so that the
     function stays (Net2Wider). Narrower: "even" keeps evenly spaced units, "importance" those of the largest
@@ -71,24 +72,24 @@ def transplant(
     depth: blocks of stacks, and layers of a chain, that differ in number: "even", "repeat", "first", "last",
     "none" (`depth.depths`); added blocks answer what they are given (Net2Deeper).
 
-    channels: of the input layer: "repeat" as timm, "mean", "first", "fresh". positions: "resample" (a grid where
-    it is one: bicubic), "grid", "line", "crop", "fresh"; prefix: rows before the grid. source_classes,
-    target_classes: names of the rows of the classifiers, or files with one a line (else from config.json): rows
-    go by name. source_tokenizer, target_tokenizer: tokenizer.json (else from the folders): rows of embeddings
-    go by token; unseen: of tokens that the source lacks: "pieces" (the mean of what spells it), "mean",
-    "zero", "fresh".
+    channels: of the input layer: "repeat" as timm, "mean", "first", "fresh". positions: "resample" (a
+    grid where it is one: bicubic), "grid", "line", "crop", "fresh"; prefix: rows before the grid.
+    source_classes, target_classes: names of the rows of the classifiers, or files with one a line (else
+    from config.json): rows go by name. source_tokenizer, target_tokenizer: tokenizer.json (else from the
+    folders): rows of embeddings go by token; unseen: of tokens that the source lacks: "pieces" (the mean
+    of what spells it), "mean", "zero", "fresh".
 
-    leave: target names, stars allowed, that stay fresh. align: 0 to 1: the source's units are brought into the
-    target's order first (Git Re-Basin), then target + align * (source - target). heads: of attention, so that
-    whole heads are kept or moved. noise: on grown tensors, as a part of their standard deviation, so that
-    equal units part in training.
+    leave: target names, stars allowed, that stay fresh. align: 0 to 1: the source's units are brought
+    into the target's order first (Git Re-Basin), then target + align * (source - target). heads: of
+    attention, so that whole heads are kept or moved. noise: on grown tensors, as a part of their standard
+    deviation, so that equal units part in training.
 
-    Nothing is guessed: what is not clear stays fresh and is told. Raises InputError where nothing is in common,
-    names or options are unknown, or weights are NaN or infinite; FileError.
+    Nothing is guessed: what is not clear stays fresh and is told. Raises InputError where nothing is in
+    common, names or options are unknown, or weights are NaN or infinite; FileError.
 
     >>> done = transplant({"a": np.ones(2), "b": np.ones(3)}, {"a": np.zeros(2), "c": np.zeros(4)})
     >>> print(done)
-    matched by name; carried 1 tensors, 2 parameters; adapted 0 tensors, 0 parameters; fresh 1 tensors, 4 parameters
+    matched by name; carried 1 (2 parameters), adapted 0 (0 parameters), fresh 1 (4 parameters)
     carried  a
     fresh    c: no partner in the source
     unused   b (3,)
@@ -254,7 +255,7 @@ def _check_asked(steps: Sequence[Step], classes: Any, words: Any) -> None:
         raise InputError(f"classes are named, but no classifier has as many rows on both sides{why}")
     if words is not None and not any("rows by token" in s.how for s in steps):
         raise InputError(
-            f"tokenizers are given, but no table of embeddings has a row for each of their {words[0].least} and "
+            f"tokenizers are given, but no table of embeddings has rows for their {words[0].least} and "
             f"{words[1].least} tokens"
         )
 

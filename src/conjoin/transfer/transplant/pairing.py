@@ -1,4 +1,4 @@
-"""Which tensor of the source goes where: rules of matching, stacks of other depths, and what the user says."""
+"""Which tensor of the source goes where: by rules, in stacks of other depths, or as the user says."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MOST_MAP = 10_000_000
 @dataclass(frozen=True, slots=True)
 class Paired:
     """found: target name -> source name. unsure: target name -> why nothing was guessed. asked: target names
-    that the user's map names; those mapped to nothing are in `asked` only. zero: target names of blocks that are
-    to answer what they are given, whose weights are 0. square: target names of whole layers that are to do so.
-    by: the rule. told: notes.
+    that the user's map names; those mapped to nothing are in `asked` only. zero: target names of blocks
+    that are to answer what they are given, whose weights are 0. square: target names of whole layers that
+    are to do so. by: the rule. told: notes.
     """
 
     found: Mapping[str, str]
@@ -195,7 +195,8 @@ def _parsed(path: Path, raw: str) -> Any:
 def resolve(
     told: Mapping[str, str | None], source: Mapping[str, Shape], target: Mapping[str, Shape]
 ) -> dict[str, str | None]:
-    """The map written out: target name -> source name or None. Raises InputError for names that are not there.
+    """The map written out: target name -> source name or None. Raises InputError for names that are not
+    there.
 
     A star stands for any text; the stars of the source's name are filled with what those of the target's
     name stood for. Names without stars come first, then patterns in their order.

@@ -55,7 +55,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planner:
-    """Everything that a step depends on. scores: importance of units by group, where asked for. notes: grows."""
+    """Everything that a step depends on. scores: importance of units by group, if asked for. notes: grows."""
 
     source: Weights
     target: Weights
@@ -141,7 +141,8 @@ class Planner:
                 None,
                 f"width {old[0]}",
             )
-            last = next((n for n, s in reversed(self.source.shapes.items()) if len(s) >= 2), there)
+            layers = [n for n, s in self.source.shapes.items() if len(s) >= 2] or [there]
+            last = layers[-1]
             named = _CLASSES.search(plain) or there.rpartition(".")[0] == last.rpartition(".")[0]
             if fits and not is_table(there, old) and named:
                 shared = sum(n in set(wanted) for n in names)
@@ -249,7 +250,8 @@ class Planner:
             group = self.wired.group(there, axis)
             if group is None:
                 raise _UnfitError(
-                    f"{_meaning(axis, len(new))} differ: {told(tuple(old))} in the source, {told(new)} in the target"
+                    f"{_meaning(axis, len(new))} differ: {told(tuple(old))} in the source, "
+                    f"{told(new)} in the target"
                 )
             if rule == "none":
                 raise _UnfitError(
@@ -288,7 +290,7 @@ class Planner:
         running = f"{there.rpartition('.')[0]}.running_mean" in self.source.shapes
         if new % old and normed and not running:
             self.notes[
-                f"a norm over {old} units grows to {new}, no multiple of {old}: the function is kept only nearly"
+                f"a norm over {old} units grows to {new}, no multiple of it: the function is kept only nearly"
             ] = None
 
 

@@ -48,8 +48,8 @@ class Transplanted:
     """A transplant that is done.
 
     model: the target with the weights: a path, a state dict or a module, as the target was given. fates: of
-    each of its tensors, in order. unused: tensors of the source that found no place, and their shapes. matched:
-    the rule that paired them. notes: what else a user should know.
+    each of its tensors, in order. unused: tensors of the source that found no place, and their shapes.
+    matched: the rule that paired them. notes: what else a user should know.
     """
 
     model: Any
@@ -94,7 +94,7 @@ class Transplanted:
 
     def __str__(self) -> str:
         counts, sizes = self.tensors(), self.parameters()
-        head = "; ".join(f"{k} {counts[k]} tensors, {sizes[k]:,} parameters" for k in KINDS)
+        head = ", ".join(f"{k} {counts[k]} ({sizes[k]:,} parameters)" for k in KINDS)
         unused = [f"unused   {name} {shape}" for name, shape in self.unused.items()]
         notes = [f"note     {n}" for n in self.notes]
         return "\n".join([f"matched by {self.matched}; {head}", *map(str, self.fates), *unused, *notes])

@@ -20,7 +20,7 @@ _GENERIC = re.compile(r"LABEL_\d+")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Vocabulary:
-    """Token, as text that tokenizers of all makes write alike -> row. A space that begins a token is a space."""
+    """Token, as text that tokenizers of all makes write alike -> row. A leading space is a space."""
 
     rows: Mapping[str, int]
     path: Path
@@ -60,7 +60,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> Vocabulary:
 
 
 def _kind(document: Mapping[str, Any], rows: Mapping[str, int]) -> str:
-    """How tokens are written: "bytes" (GPT-2), "words" (## goes on a word), or "marked" (a sign for a space)."""
+    """How tokens are written: "bytes" (GPT-2), "words" (## goes on a word), or "marked"."""
     told = str(document.get("pre_tokenizer")) + str(document.get("decoder"))
     if "ByteLevel" in told or ("\u0120" in "".join(t[:1] for t in rows) and "Metaspace" not in told):
         return "bytes"

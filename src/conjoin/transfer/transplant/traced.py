@@ -12,14 +12,87 @@ from conjoin.transfer.weights.permutations import Permutations
 from conjoin.transfer.weights.wiring import Wired
 
 FROZEN = 0
-_UNITWISE = ["relu", "relu_", "gelu", "silu", "tanh", "sigmoid", "elu", "selu", "leaky_relu", "hardswish", "hardsigmoid", "relu6", "mish", "softplus", "dropout", "dropout1d", "dropout2d", "dropout3d", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool2d", "interpolate", "clamp", "neg", "abs", "contiguous", "float", "to", "detach", "clone", "sqrt", "exp", "pow"]
+_UNITWISE = [
+    "relu",
+    "relu_",
+    "gelu",
+    "silu",
+    "tanh",
+    "sigmoid",
+    "elu",
+    "selu",
+    "leaky_relu",
+    "hardswish",
+    "hardsigmoid",
+    "relu6",
+    "mish",
+    "softplus",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "adaptive_max_pool2d",
+    "interpolate",
+    "clamp",
+    "neg",
+    "abs",
+    "contiguous",
+    "float",
+    "to",
+    "detach",
+    "clone",
+    "sqrt",
+    "exp",
+    "pow",
+]
 _TOGETHER = ["add", "add_", "iadd", "sub", "isub", "mul", "imul", "truediv", "maximum", "minimum"]
-_MODULES = ["ReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "ELU", "SELU", "LeakyReLU", "Hardswish", "Hardsigmoid", "ReLU6", "Mish", "Softplus", "Identity", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "AlphaDropout", "MaxPool1d", "MaxPool2d", "MaxPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool2d", "Upsample", "ZeroPad2d"]
+_MODULES = [
+    "ReLU",
+    "GELU",
+    "SiLU",
+    "Tanh",
+    "Sigmoid",
+    "ELU",
+    "SELU",
+    "LeakyReLU",
+    "Hardswish",
+    "Hardsigmoid",
+    "ReLU6",
+    "Mish",
+    "Softplus",
+    "Identity",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "AlphaDropout",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool2d",
+    "Upsample",
+    "ZeroPad2d",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """A value in the graph: the group of its features, and whether these stand before places (NCHW) or last."""
+    """A value in the graph: the group of its features, and whether they stand before places (NCHW)."""
 
     group: int
     before: bool
@@ -75,9 +148,9 @@ class _Found:
 def traced(module: Any, ties: Mapping[str, str]) -> tuple[Wired, bool] | None:
     """The wiring of a module, and whether all of its forward is known; None where it cannot be traced.
 
-    Known: dense layers, convolutions, batch, layer and instance norms, embeddings, attention and transformer layers
-    of torch, functions that work unit by unit, pools, sums and products, flattening after convolutions. What
-    is not known must not move, and with it all units that reach it.
+    Known: dense layers, convolutions, batch, layer and instance norms, embeddings, attention and
+    transformer layers of torch, functions that work unit by unit, pools, sums and products, flattening
+    after convolutions. What is not known must not move, and with it all units that reach it.
     """
     fx = need("torch.fx")
     try:
@@ -102,9 +175,9 @@ def _wired(found: _Found) -> Wired:
         for group in axes:
             if found.root(group) != found.root(FROZEN):
                 groups.setdefault(found.root(group), name)
-    axes = {n: tuple(groups.get(found.root(g)) for g in every) for n, every in found.axes.items()}
+    named = {n: tuple(groups.get(found.root(g)) for g in every) for n, every in found.axes.items()}
     units = {groups[found.root(g)]: n for g, n in found.heads.items() if found.root(g) in groups}
-    return Wired(Permutations(axes, units, found.parts), found.inputs, "traced")
+    return Wired(Permutations(named, units, found.parts), found.inputs, "traced")
 
 
 Values = Mapping[Any, Units | None]

@@ -27,8 +27,8 @@ _NUMPY = {np.dtype(kind): name for name, kind in STORED.items() if name not in (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """Named tensors: shapes and types (as safetensors names them), and `read`, which gives one as it is stored:
-    bfloat16 and 8-bit floats as their bits.
+    """Named tensors: shapes and types (as safetensors names them), and `read`, which gives one as it is
+    stored: bfloat16 and 8-bit floats as their bits.
 
     folder: with config.json and tokenizer.json, where there is one. label: for messages.
     """
@@ -157,7 +157,7 @@ def stored(value: Any) -> Array:
         return np.asarray(value)
     torch = need("torch")
     plain = value.detach().cpu().contiguous()
-    bits = {"torch.bfloat16": (torch.int16, np.uint16)}.get(str(plain.dtype))
+    bits: Any = {"torch.bfloat16": (torch.int16, np.uint16)}.get(str(plain.dtype))
     if "float8" in str(plain.dtype):
         bits = (torch.uint8, np.uint8)
     found: Array = plain.view(bits[0]).numpy().view(bits[1]) if bits else plain.numpy()

@@ -136,9 +136,9 @@ def token_embeddings(
 
     tokens, wanted: token -> row, of the source and of the target. A token of both carries its row. Another
     one gets the mean of its `pieces` (the source's tokens that spell it) where given and known, else the mean
-    of the rows of all the source's tokens, or its row of `fresh` (rows, dim) where that is given. rows: of the
-    answer, where it is padded past the last token; padding is as an unknown token. Raises InputError where
-    no token is shared.
+    of the rows of all the source's tokens, or its row of `fresh` (rows, dim) where that is given. rows:
+    of the answer, where it is padded past the last token; padding is as an unknown token. Raises
+    InputError where no token is shared.
 
     >>> t = np.array([[1.0], [3.0]])
     >>> token_embeddings(t, {"a": 0, "b": 1}, {"b": 0, "ab": 1}, pieces={"ab": ["a", "b"]}).ravel()
@@ -190,7 +190,8 @@ def widths(weight: Array, changes: Sequence[tuple[int, Array, bool]]) -> Array:
 def repeated(old: int, new: int, parts: int = 1) -> Array:
     """Units of a grown axis: unit j is the old unit j mod old, in each of equal parts.
 
-    It depends on the sizes alone, so layers that share a width agree, skips, heads and flattened channels too.
+    It depends on the sizes alone, so layers that share a width agree, skips, heads and flattened channels
+    too.
 
     >>> repeated(2, 5), repeated(4, 8, parts=2)
     (array([0, 1, 0, 1, 0]), array([0, 1, 0, 1, 2, 3, 2, 3]))

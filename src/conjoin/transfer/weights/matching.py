@@ -197,7 +197,7 @@ def _looks(names: Sequence[str], shapes: Mapping[str, Shape]) -> Looks:
 
 
 def _alike(a: tuple[Shape, str], b: tuple[Shape, str]) -> float:
-    """0 for another rank or kernel; more for equal sizes, most for equal shapes; and for an equal last part."""
+    """0 for another rank or kernel; more for equal sizes, most for equal shapes; more for an equal leaf."""
     (old, leaf), (new, other) = a, b
     if len(old) != len(new) or old[2:] != new[2:]:
         return 0.0

@@ -1,4 +1,4 @@
-"""How the axes of a network's tensors hang together, from their names and shapes: chains, transformers, sizes."""
+"""How the axes of a network's tensors hang together, from names and shapes: chains, transformers, sizes."""
 
 from __future__ import annotations
 
