@@ -166,3 +166,19 @@ def test_merge_refuses(here):
         conjoin.merge([{"a": np.ones(2), "b": np.ones(2)}, {"a": np.ones(2)}], "linear")
     with pytest.raises(InputError, match="is a model of the recipe"):
         conjoin.merge([here / "one"], "linear", parameters={"weight": 1}, out=here / "one", force=True)
+
+
+@pytest.mark.parametrize("method", ["iso_c", "iso_cts", "tsv_m", "wudi", "consensus", "uniform_soup"])
+def test_methods_of_quality_work_from_recipes(here, method):
+    based = "" if method == "uniform_soup" else "base_model: base\n"
+    text = f"merge_method: {method}\n{based}models: [{{model: one}}, {{model: two}}]\n"
+    found, _ = merged(here, text)
+    base = world.arrays(here / "base") if based else None
+    there = conjoin.merge([world.arrays(here / n) for n in ("one", "two")], method, base=base)
+    for name, x in found.items():
+        np.testing.assert_array_equal(x, there[name])
+
+
+@pytest.mark.parametrize("method", ["fisher", "regmean", "regmean++", "adamerging", "greedy_soup"])
+def test_methods_that_need_more_than_a_recipe_say_so(here, method):
+    refused(here, LINEAR.replace("linear", method), rf"line 1: .*conjoin\.merge\(models, '{method[:6]}")

@@ -5,21 +5,22 @@ everything else): linear layers (out, in), convolutions (out, in times kernel). 
 and embeddings, whose rows are words and not directions, get the weighted mean of the d_i, as in the papers'
 code. Weights count relative to each other: they are scaled to sum to T, so that 1, 1 and 0.5, 0.5 are one.
 
-Work is done in float64, in float32 where a tensor has more than `LARGE` elements. Memory beside the answer,
-in matrices of the tensor's size: 2 T + 3 at most, and one of (columns, columns) for WUDI.
+Work is done in float64, in float32 where a tensor has more than `LARGE` elements. Task vectors are made when
+they are needed, so memory does not grow with T: about 6 matrices of the tensor's size, and for WUDI 3 of
+(columns, columns) besides.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conjoin.errors import InputError
 from conjoin.kernels import weights as kernels
-from conjoin.transfer.weights.method import BLOCK, Given
+from conjoin.transfer.weights.method import Given
 from conjoin.transfer.weights.regmean import solved
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ def iso_c(given: Given) -> None:
     Every direction that a task uses gets the same size. The mean is over the singular values that are not
     0, so that directions that no task uses stay unused: it matters for task vectors of low rank (LoRA).
     """
-    weights, deltas = _deltas(given)
-    if _is_vector(given):
-        _put(given, _mean(weights, deltas))
+    tasks = _Tasks(given)
+    if tasks.vectors:
+        _put(given, tasks.sum() / tasks.count)
         return
-    u, s, v = _svd(_matrix(_sum(weights, deltas)))
+    u, s, v = _svd(_matrix(tasks.sum()))
     _put(given, (u * _flattened(s)) @ v)
 
 
@@ -50,20 +51,20 @@ def iso_cts(given: Given) -> None:
     equally: each task gives the first directions of its w_i d_i outside the common ones. All are made
     orthogonal and get the mean of their singular values.
     """
-    weights, deltas = _deltas(given)
-    if _is_vector(given):
-        _put(given, _mean(weights, deltas))
+    tasks = _Tasks(given)
+    if tasks.vectors:
+        _put(given, tasks.sum() / tasks.count)
         return
-    u, s, v = _svd(_matrix(_sum(weights, deltas)))
-    rank, tasks = len(s), len(deltas)
-    own = round((rank - int(rank * given.shared["common"])) / tasks)
-    own = min(own, rank // tasks)
-    common = rank - own * tasks
+    u, s, v = _svd(_matrix(tasks.sum()))
+    rank, count = len(s), tasks.count
+    own = round((rank - int(rank * given.shared["common"])) / count)
+    own = min(own, rank // count)
+    common = rank - own * count
     parts = [(u[:, :common], s[:common], v[:common])]
-    for weight, delta in zip(weights, deltas, strict=True):
+    for weight, delta in tasks:
         x = weight * _matrix(delta)
         ut, st, vt = _svd(x - u[:, :common] @ (u[:, :common].T @ x), float(s[0]))
-        parts.append((ut[:, :own], st[:own], vt[:own]))
+        parts.append(_first(ut, st, vt, own))
     left, sizes, right = _joined(parts)
     _put(given, (_polar(left) * _flattened(sizes)) @ _polar(right))
 
@@ -75,15 +76,14 @@ def tsv_m(given: Given) -> None:
     U = [U_1 ... U_T] and V^T likewise are replaced by their nearest orthogonal matrices (Procrustes), so
     that tasks do not disturb each other; S keeps each task's singular values. One model stays as it is.
     """
-    weights, deltas = _deltas(given)
-    if _is_vector(given):
-        _put(given, _mean(weights, deltas))
+    tasks = _Tasks(given)
+    if tasks.vectors:
+        _put(given, tasks.sum() / tasks.count)
         return
     parts = []
-    for weight, delta in zip(weights, deltas, strict=True):
+    for weight, delta in tasks:
         u, s, v = _svd(weight * _matrix(delta))
-        kept = max(1, len(s) // len(deltas))
-        parts.append((u[:, :kept], s[:kept], v[:kept]))
+        parts.append(_first(u, s, v, max(1, len(s) // tasks.count)))
     left, sizes, right = _joined(parts)
     _put(given, (_polar(left) * sizes) @ _polar(right))
 
@@ -98,20 +98,20 @@ def wudi(given: Given) -> None:
     directions that hardly matter tau stays the sum. With pull 0 one model, or equal models, stay as they
     are.
     """
-    weights, deltas = _deltas(given)
-    if _is_vector(given):
-        _put(given, _mean(weights, deltas))
+    tasks = _Tasks(given)
+    if tasks.vectors:
+        _put(given, tasks.sum() / tasks.count)
         return
-    total = _matrix(_sum(weights, deltas))
+    total = _matrix(tasks.sum())
     n = total.shape[1]
     moments, gap = np.zeros((n, n), total.dtype), np.zeros_like(total)
-    for weight, delta in zip(weights, deltas, strict=True):
+    for weight, delta in tasks:
         x = _matrix(delta)
         if size := float(np.vdot(x, x)):
             moment = (weight / size) * (x.T @ x)
             moments += moment
             gap += (x - total) @ moment
-    _put(given, total + solved(moments, gap, float(given.shared["pull"]) * len(deltas) / max(1, n)))
+    _put(given, total + solved(moments, gap, float(given.shared["pull"]) * tasks.count / max(1, n)))
 
 
 def consensus(given: Given) -> None:
@@ -119,54 +119,51 @@ def consensus(given: Given) -> None:
 
     Task i needs an entry where |w_i d_i| > threshold |sum_j w_j d_j - w_i d_i| (TALL masks).
     """
-    weights, deltas = _deltas(given)
-    total = _sum(weights, deltas)
+    tasks = _Tasks(given)
+    total = tasks.sum()
     votes = np.zeros(total.shape, np.int32)
-    for weight, delta in zip(weights, deltas, strict=True):
+    for weight, delta in tasks:
         x = weight * delta
         votes += np.abs(x) > given.shared["threshold"] * np.abs(total - x)
-    _put(given, np.where(votes >= min(int(given.shared["agree"]), len(deltas)), total, 0))
+    _put(given, np.where(votes >= min(int(given.shared["agree"]), tasks.count), total, 0))
 
 
-def _deltas(given: Given) -> tuple[list[float], list[Array]]:
-    """Weights that sum to T, and task vectors in the tensor's shape, of the models whose weight is not 0."""
-    if given.base is None:
-        raise InputError(f"{given.name}: the base model has no such tensor")
-    kept = [(w, t) for w, t in zip(given.each["weight"], given.tensors, strict=True) if w]
-    if not kept:
-        raise InputError(f"{given.name}: all weights are 0; give one model a weight")
-    scale = len(kept) / sum(w for w, _ in kept)
-    kind: Any = np.float32 if given.size > LARGE else np.float64
-    return [w * scale for w, _ in kept], [_delta(given.base, t, kind) for _, t in kept]
+class _Tasks:
+    """Task vectors of the models whose weight is not 0, in the tensor's shape, each with its weight; the
+    weights sum to their number.
 
+    count: how many. vectors: whether the tensor is no matrix of directions.
+    """
 
-def _delta(base: Array, tensor: Array, kind: Any) -> Array:
-    out = np.empty(tensor.shape, kind)
-    flat, start, x = out.reshape(-1), base.reshape(-1), tensor.reshape(-1)
-    for begin in range(0, len(flat), BLOCK):
-        block = slice(begin, begin + BLOCK)
-        kernels.delta(flat[block], start[block], x[block])
-    return out
+    def __init__(self, given: Given) -> None:
+        kept = [(w, t) for w, t in zip(given.each["weight"], given.tensors, strict=True) if w]
+        if not kept:
+            raise InputError(f"{given.name}: all weights are 0; give one model a weight")
+        self.given, self.kept, self.count = given, kept, len(kept)
+        self.scale = len(kept) / sum(w for w, _ in kept)
+        self.kind: Any = np.float32 if given.size > LARGE else np.float64
+        self.vectors = given.out.ndim < 2 or bool(_ROWS_ARE_WORDS.search(given.name))
 
+    def __iter__(self) -> Iterator[tuple[float, Array]]:
+        base = self.given.read(self.given.start)
+        for weight, tensor in self.kept:
+            out, x = np.empty(self.given.out.shape, self.kind), self.given.read(tensor)
+            flat = out.reshape(-1)
+            for block in self.given.blocks():
+                kernels.delta(flat[block], base[block], x[block])
+            yield weight * self.scale, out
 
-def _is_vector(given: Given) -> bool:
-    """Whether the tensor is no matrix of directions."""
-    return given.out.ndim < 2 or bool(_ROWS_ARE_WORDS.search(given.name))
+    def sum(self) -> Array:
+        """sum_i w_i d_i."""
+        total = np.zeros(self.given.out.shape, self.kind)
+        for weight, delta in self:
+            delta *= weight
+            total += delta
+        return total
 
 
 def _matrix(delta: Array) -> Array:
     return delta.reshape(delta.shape[0], -1)
-
-
-def _sum(weights: Sequence[float], deltas: Sequence[Array]) -> Array:
-    total = np.zeros_like(deltas[0])
-    for weight, delta in zip(weights, deltas, strict=True):
-        total += weight * delta
-    return total
-
-
-def _mean(weights: Sequence[float], deltas: Sequence[Array]) -> Array:
-    return _sum([w / len(weights) for w in weights], deltas)
 
 
 def _svd(matrix: Array, largest: float = 0.0) -> tuple[Array, Array, Array]:
@@ -182,6 +179,11 @@ def _svd(matrix: Array, largest: float = 0.0) -> tuple[Array, Array, Array]:
         ) from (error)
     limit = max(s[0], largest) * max(matrix.shape) * np.finfo(s.dtype).eps if len(s) else 0.0
     return u, np.where(s > limit, s, 0), v
+
+
+def _first(u: Array, s: Array, v: Array, count: int) -> tuple[Array, Array, Array]:
+    """The first singular vectors, in memory of their own."""
+    return u[:, :count].copy(), s[:count].copy(), v[:count].copy()
 
 
 def _flattened(sizes: Array) -> Array:
@@ -207,7 +209,7 @@ def _polar(matrix: Array) -> Array:
 
 def _put(given: Given, change: Array) -> None:
     """Write theta_0 + lambda change."""
-    base, out, flat = given.flat(given.base), given.flat(given.out), change.reshape(-1)  # type: ignore[arg-type]
+    base, flat = given.read(given.start), change.reshape(-1)
     scale = given.number(given.shared["lambda"])
-    for block in given.blocks():
-        kernels.put_moved(out[block], base[block], flat[block].astype(given.work), scale)
+    for block, out in given.parts():
+        kernels.put_moved(out, base[block], flat[block].astype(given.work), scale)
