@@ -83,13 +83,13 @@ def prepare(batch: Batch, request: Request, *, most_rows: int) -> Prepared:
     found = features.fit_encoder(
         kept, columns_of(kept), truth.output(), folds=fold, seed=request.seed, threads=request.threads or None
     )
-    found = _codes_alone(found)
+    found = codes_alone(found)
     problem, view = _problem(truth, found, fold, weights, score, request)
     notes = (*truth.notes, *note, *found.notes)
     return Prepared(problem, found.encoder, view, kept, truth.rows, score, groups, notes)
 
 
-def _codes_alone(found: features.FittedFeatures) -> features.FittedFeatures:
+def codes_alone(found: features.FittedFeatures) -> features.FittedFeatures:
     """The features without target statistics of categories that have a code as well.
 
     Code and cross-fitted statistic together tell of a row's own fold: within a level the statistics of all
