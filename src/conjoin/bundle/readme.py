@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from conjoin.errors import bytes_text as bytes_text
+from conjoin.errors import printable as printable
+from conjoin.errors import seconds_text as seconds_text
+
 MOST_ROWS = 60
 MOST_CATEGORIES = 6
 
@@ -182,38 +186,3 @@ def _cell(value: object) -> str:
     """Text that stays on its line and in its cell, and means nothing to Markdown."""
     text = printable(" ".join(str(value).split()))
     return "".join("\\" + c if c in "|\\`*[]<>" else c for c in text)
-
-
-def printable(value: object) -> str:
-    """Text without control characters: a name in a file cannot command a terminal.
-
-    >>> printable("a" + chr(27) + "[31mb")
-    'a�[31mb'
-    """
-    return "".join(
-        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value)
-    )
-
-
-def bytes_text(count: int) -> str:
-    """A length for people.
-
-    >>> bytes_text(1_234_567)
-    '1.2 MB'
-    """
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
-
-
-def seconds_text(seconds: float) -> str:
-    """A time for people.
-
-    >>> seconds_text(0.000_012_3)
-    '12.3 µs'
-    """
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} µs"

@@ -38,6 +38,31 @@ def merge(
     force: Annotated[
         bool, typer.Option("--force", metavar=" ", help="Replace what is already at OUT.")
     ] = False,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="Judge the merge: a bundle, a .onnx file, or file.py:function."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Held-out rows for the bundle of --evaluate.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("-t", "--target", metavar="COL", help="Column of --data with the truth.")
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What counts; by default that of the kind.")
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", metavar=" ", help="Find the numbers of the recipe on --data.")
+    ] = False,
+    budget: Annotated[
+        str | None, typer.Option(metavar="N|TIME", help="Of --search: merges to try (40), or a time (2m).")
+    ] = None,
+    fallback: Annotated[
+        bool,
+        typer.Option(
+            "--fallback/--no-fallback", metavar=" ", help="Write what is better, where the merge is worse."
+        ),
+    ] = True,
     json: Json = False,
 ) -> None:
     """Merge the weights of several models of one architecture into one model.
@@ -51,14 +76,31 @@ def merge(
     dare_linear, breadcrumbs, breadcrumbs_ties, della, della_linear, model_stock, nearswap, sce, arcee_fusion,
     ram, ramplus_tl.
 
+    --evaluate compares the merge on held-out data with every model alone, with their plain average and with
+    the base. A bundle answers the rows of --data with the merged weights put into its graph, by the names of
+    its tensors; a function of yours gets the folder of a model and returns a number, larger is better. Where
+    the merge is worse, OUT holds the better one; one part of the rows decides this, another is reported.
+    --search tries other numbers for the recipe, on a third part. OUT gets evaluation.json, and recipe.yml
+    where numbers were searched.
+
     [bold]Examples[/]
 
       conjoin merge ties.yml merged
 
       conjoin merge ties.yml merged --threads 2 --shard-size 2GB --force
+
+      conjoin merge ties.yml merged --evaluate net.conjoin --data held_out.csv -t label --search
     """
     from conjoin.transfer.merge import merge_recipe
 
+    if evaluate is not None:
+        options = {"threads": threads, "shard_bytes": int(amount(shard_size, "size", "--shard-size"))}
+        record = _judged(
+            (recipe, out), (evaluate, data, target, score), search, budget, fallback, seed, force, options
+        )
+        return print_json(record) if json else print_judged(record)
+    if data or target or score or search or budget:
+        raise InputError("--data, --target, --score, --search and --budget need --evaluate")
     begin = time.monotonic()
     shard_bytes = int(amount(shard_size, "size", "--shard-size"))
     try:
@@ -90,7 +132,7 @@ def merge(
             }
         )
         return
-    from conjoin.bundle.readme import bytes_text
+    from conjoin.errors import bytes_text
 
     say(
         f"wrote {out}: {done.method} of {len(done.models)} models, {done.tensors} tensors, "
@@ -106,7 +148,7 @@ def _shown() -> Iterator[Report | None]:
         return
     from rich.text import Text
 
-    from conjoin.bundle.readme import bytes_text, printable
+    from conjoin.errors import bytes_text, printable
 
     last = time.monotonic()
     with console(stderr=True).status("reading headers") as status:

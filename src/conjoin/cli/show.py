@@ -39,7 +39,7 @@ def print_error(text: str) -> None:
 def _stderr(word: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    from conjoin.bundle.readme import printable
+    from conjoin.errors import printable
 
     lines = [printable(line) for line in text.splitlines()]
     console(stderr=True).print(Text.assemble((f"{word}: ", style), "\n".join(lines)), soft_wrap=True)
@@ -71,7 +71,7 @@ def say(text: str) -> None:
     """A line on stdout."""
     from rich.text import Text
 
-    from conjoin.bundle.readme import printable
+    from conjoin.errors import printable
 
     console().print(Text(printable(text)), soft_wrap=True)
 
@@ -81,7 +81,7 @@ def facts(rows: Sequence[tuple[str, object]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from conjoin.bundle.readme import printable
+    from conjoin.errors import printable
 
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")

@@ -4,19 +4,33 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from conjoin.errors import InputError, listed, nearest
-from conjoin.transfer.weights import changes, linear, matrices, sphere
 from conjoin.transfer.weights.method import Given, Method, Parameter, Rescale, checked
-from conjoin.transfer.weights.sparse import Thinning, drawn, drawn_by_rank, inliers, largest
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
+
+class _Room:
+    """A module of formulas that is loaded when one of them is called: a plan needs no compiled loops."""
+
+    def __init__(self, module: str) -> None:
+        self._module = f"{__name__}.{module}"
+
+    def __getattr__(self, name: str) -> Callable[[Given], None]:
+        def merge(given: Given) -> None:
+            getattr(import_module(self._module), name)(given)
+
+        return merge
+
+
+_changes, _linear, _matrices, _sphere = map(_Room, ("changes", "linear", "matrices", "sphere"))
 _WEIGHT = Parameter(float, per_model=True)
 _RELATIVE = Parameter(float, 1.0, per_model=True, low=0)
 _FLAG = Parameter(bool, False)
@@ -24,7 +38,7 @@ _DENSITY = Parameter(float, 1.0, per_model=True, low=0, high=1)
 
 
 def _tasks(
-    mask: Any, *, elect: bool, normalize: bool, rescale: str, rows: bool = False, **more: Parameter
+    mask: str, *, elect: bool, normalize: bool, rescale: str, rows: bool = False, **more: Parameter
 ) -> dict[str, Any]:
     """Merge function and parameters of a method on thinned task vectors."""
     parameters = {
@@ -36,7 +50,12 @@ def _tasks(
         "int8_mask": _FLAG,
         **more,
     }
-    return {"merge": Thinning(mask, elect, rows), "base": "required", "parameters": parameters}
+
+    def merge(given: Given) -> None:
+        sparse = import_module(f"{__name__}.sparse")
+        sparse.Thinning(getattr(sparse, mask), elect, rows)(given)
+
+    return {"merge": merge, "base": "required", "parameters": parameters}
 
 
 def _as_matrices(name: str, merge: Any, paper: str, *, scale: float = 1.0, **more: Parameter) -> Method:
@@ -60,21 +79,21 @@ METHODS: dict[str, Method] = {
     for m in (
         Method(
             "linear",
-            linear.linear,
+            _linear.linear,
             "none",
             {"weight": _WEIGHT, "normalize": Parameter(bool, True)},
             paper="Wortsman et al. 2022, arXiv 2203.05482",
         ),
         Method(
             "uniform_soup",
-            linear.linear,
+            _linear.linear,
             "none",
             {"weight": _RELATIVE, "normalize": Parameter(bool, True)},
             paper="Wortsman et al. 2022, arXiv 2203.05482",
         ),
         Method(
             "slerp",
-            sphere.slerp,
+            _sphere.slerp,
             "required",
             {"t": Parameter(float, low=0, high=1)},
             1,
@@ -83,7 +102,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "nuslerp",
-            sphere.nuslerp,
+            _sphere.nuslerp,
             "optional",
             {"weight": _WEIGHT, "nuslerp_row_wise": _FLAG, "nuslerp_flatten": Parameter(bool, True)},
             2,
@@ -91,7 +110,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "multislerp",
-            sphere.multislerp,
+            _sphere.multislerp,
             "optional",
             {
                 "weight": _WEIGHT,
@@ -101,14 +120,14 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "karcher",
-            sphere.karcher,
+            _sphere.karcher,
             "none",
             {"max_iter": Parameter(int, 10, low=0), "tol": _SMALL},
             paper="Karcher 1977; arXiv 2603.04972",
         ),
         Method(
             "passthrough",
-            linear.passthrough,
+            _linear.passthrough,
             "none",
             {"scale": Parameter(float, None, per_model=True, optional=True)},
             1,
@@ -116,7 +135,7 @@ METHODS: dict[str, Method] = {
         ),
         Method(
             "task_arithmetic",
-            linear.task_arithmetic,
+            _linear.task_arithmetic,
             "required",
             {
                 "weight": _WEIGHT,
@@ -128,79 +147,84 @@ METHODS: dict[str, Method] = {
             },
             paper="Ilharco et al. 2023, arXiv 2212.04089",
         ),
-        Method("ties", **_tasks(largest, elect=True, normalize=True, rescale="false"), paper=TIES),
+        Method("ties", **_tasks("largest", elect=True, normalize=True, rescale="false"), paper=TIES),
         Method(
-            "dare_ties", **_tasks(drawn, elect=True, normalize=False, rescale="true"), random=True, paper=DARE
+            "dare_ties",
+            **_tasks("drawn", elect=True, normalize=False, rescale="true"),
+            random=True,
+            paper=DARE,
         ),
         Method(
             "dare_linear",
-            **_tasks(drawn, elect=False, normalize=False, rescale="true"),
+            **_tasks("drawn", elect=False, normalize=False, rescale="true"),
             random=True,
             paper=DARE,
         ),
         Method(
             "breadcrumbs",
-            **_tasks(inliers, elect=False, normalize=False, rescale="false", gamma=_GAMMA),
+            **_tasks("inliers", elect=False, normalize=False, rescale="false", gamma=_GAMMA),
             paper=BREADCRUMBS,
         ),
         Method(
             "breadcrumbs_ties",
-            **_tasks(inliers, elect=True, normalize=False, rescale="false", gamma=_GAMMA),
+            **_tasks("inliers", elect=True, normalize=False, rescale="false", gamma=_GAMMA),
             paper=BREADCRUMBS,
         ),
         Method(
             "della",
-            **_tasks(drawn_by_rank, elect=True, rows=True, normalize=True, rescale="true", epsilon=_EPSILON),
+            **_tasks(
+                "drawn_by_rank", elect=True, rows=True, normalize=True, rescale="true", epsilon=_EPSILON
+            ),
             random=True,
             paper=DELLA,
         ),
         Method(
             "della_linear",
             **_tasks(
-                drawn_by_rank, elect=False, rows=True, normalize=False, rescale="true", epsilon=_EPSILON
+                "drawn_by_rank", elect=False, rows=True, normalize=False, rescale="true", epsilon=_EPSILON
             ),
             random=True,
             paper=DELLA,
         ),
         Method(
             "model_stock",
-            sphere.model_stock,
+            _sphere.model_stock,
             "required",
             {"filter_wise": _FLAG},
             2,
             paper="Jang et al. 2024, arXiv 2403.19522",
         ),
-        Method("nearswap", linear.nearswap, "required", {"t": Parameter(float, low=0)}, 1, 1),
+        Method("nearswap", _linear.nearswap, "required", {"t": Parameter(float, low=0)}, 1, 1),
         Method(
             "sce",
-            changes.sce,
+            _changes.sce,
             "required",
             {"select_topk": Parameter(float, 1.0, low=0, high=1), "int8_mask": _FLAG},
             paper="Wan et al. 2024, arXiv 2408.07990",
         ),
-        Method("arcee_fusion", changes.arcee_fusion, "required", {}, 1, 1),
-        Method("ram", changes.ram, "required", {"epsilon": _SMALL}, paper="arXiv 2601.13572"),
+        Method("arcee_fusion", _changes.arcee_fusion, "required", {}, 1, 1),
+        Method("ram", _changes.ram, "required", {"epsilon": _SMALL}, paper="arXiv 2601.13572"),
         Method(
             "ramplus_tl",
-            changes.ramplus_tl,
+            _changes.ramplus_tl,
             "required",
             {"r": Parameter(float, 0.1), "alpha": Parameter(float, 0.2, low=0), "epsilon": _SMALL},
             paper="arXiv 2601.13572",
         ),
-        _as_matrices("iso_c", matrices.iso_c, "Marczak et al. 2025, arXiv 2502.04959"),
+        _as_matrices("iso_c", _matrices.iso_c, "Marczak et al. 2025, arXiv 2502.04959"),
         _as_matrices(
             "iso_cts",
-            matrices.iso_cts,
+            _matrices.iso_cts,
             "Marczak et al. 2025, arXiv 2502.04959",
             common=Parameter(float, 0.8, low=0, high=1),
         ),
-        _as_matrices("tsv_m", matrices.tsv_m, "Gargiulo et al. 2024, arXiv 2412.00081"),
+        _as_matrices("tsv_m", _matrices.tsv_m, "Gargiulo et al. 2024, arXiv 2412.00081"),
         _as_matrices(
-            "wudi", matrices.wudi, "Cheng et al. 2025, arXiv 2503.08099", pull=Parameter(float, 0.1, low=0)
+            "wudi", _matrices.wudi, "Cheng et al. 2025, arXiv 2503.08099", pull=Parameter(float, 0.1, low=0)
         ),
         _as_matrices(
             "consensus",
-            matrices.consensus,
+            _matrices.consensus,
             "Wang et al. 2024, arXiv 2405.07813",
             scale=0.3,
             threshold=Parameter(float, 0.4, low=0),

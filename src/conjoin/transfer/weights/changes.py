@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conjoin.kernels import thinning as kernels_of_masks
+from conjoin.kernels import thinning
 from conjoin.kernels import weights as kernels
 from conjoin.transfer.weights.method import BLOCK, Given, Stack
-from conjoin.transfer.weights.select import Numbers, grouped, last_of, order_statistics, values_of_ranks
+from conjoin.transfer.weights.select import (
+    MOST_BITS,
+    Numbers,
+    grouped,
+    last_of,
+    order_statistics,
+    pieces,
+    values_of_ranks,
+)
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -45,29 +53,36 @@ def _chosen(given: Given, share: float) -> Callable[[slice, Array, Array], None]
     """Fills masks (block, rows, keep) with the entries that vary most over the models; the first of equal
     ones.
     """
-    n, count = given.size, given.number(len(given.tensors))
+    n, models = given.size, given.number(len(given.tensors))
     values = np.empty(min(n, BLOCK), np.float32)
 
     def variance(rows: Array, length: int) -> Array:
-        kernels.variance(values[:length], rows, count)
+        kernels.variance(values[:length], rows, models)
         return values[:length]
 
-    def kept(zeros: int) -> int:
+    def count(zeros: int) -> int:
         return int((n - zeros) * share)
 
     if share >= 1:
         return lambda block, rows, keep: keep.fill(1)
     stack = Stack(given)
     numbers = Numbers(n, lambda b: variance(stack(b), b.stop - b.start), lambda: _sampled_variance(given))
-    found = order_statistics(numbers, lambda z: [n - kept(z)] if kept(z) else [], zeros=True)
+    found = order_statistics(numbers, lambda z: [n - count(z)] if count(z) else [], zeros=True)
     if not found:
         return lambda block, rows, keep: keep.fill(0)
     edge = last_of(numbers, found[0], found[0].below + int(found[0].equal.sum()) - found[0].rank)
 
+    kept: dict[int, Array] = {}
+
     def fill(block: slice, rows: Array, keep: Array) -> None:
+        if block.start in kept:
+            keep[:] = np.unpackbits(kept[block.start], count=len(keep))
+            return
         bits = variance(rows, len(keep)).view(np.uint32)
-        for part, low in edge.inside(block):
-            kernels_of_masks.keep_bits(keep[part], bits[part], low)
+        for part, (low,) in pieces(block, edge):
+            thinning.keep_bits(keep[part], bits[part], low)
+        if n <= MOST_BITS:
+            kept[block.start] = np.packbits(keep)
 
     return fill
 

@@ -19,7 +19,7 @@ BLOCK = 1 << 15
 """Elements that are worked on at once: those of several models stay in a core's own cache."""
 ANSWERS = 1 << 19
 """Elements of the answer that are written to a file at once."""
-GROUPS, NEIGHBOURS = 2048, 64
+GROUPS, NEIGHBOURS = 1024, 64
 """A sample of a tensor: so many groups of so many neighbours."""
 
 

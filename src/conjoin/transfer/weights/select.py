@@ -23,7 +23,9 @@ TOP = 0x7FFFFFFF + 1
 """Above the bits of any number."""
 MOST_INSIDE = 1 << 22
 """Numbers that are kept from inside a bracket."""
-MARGIN = 6.0
+MOST_BITS = 1 << 28
+"""Entries of masks that are kept from one pass to the next, a bit each; more are made again."""
+MARGIN = 4.0
 """Standard errors of the sample between a rank and the ends of its bracket."""
 
 
@@ -54,21 +56,16 @@ class Edge:
     then: int
     position: int = 0
 
-    def at(self, position: int) -> int:
-        """The bound at a position."""
-        return self.first if position < self.position else self.then
 
-    def inside(self, block: slice) -> Iterator[tuple[slice, int]]:
-        """Parts of a block, counted from its start, with the bound in each."""
-        yield from ((part, bound) for part, (bound,) in pieces(block, self))
-
-
-def pieces(block: slice, *edges: Edge) -> Iterator[tuple[slice, tuple[int, ...]]]:
+def pieces(block: slice, *edges: Edge) -> list[tuple[slice, list[int]]]:
     """Parts of a block, counted from its start, inside which no bound changes; with the bounds."""
-    ends = {e.position for e in edges if block.start < e.position < block.stop}
-    cuts = [block.start, *sorted(ends), block.stop]
-    for start, stop in pairwise(cuts):
-        yield slice(start - block.start, stop - block.start), tuple(e.at(start) for e in edges)
+    start, stop = block.start, block.stop
+    ends = [e.position for e in edges if start < e.position < stop]
+    cuts = [start, *sorted(set(ends)), stop] if ends else [start, stop]
+    return [
+        (slice(a - start, b - start), [e.first if a < e.position else e.then for e in edges])
+        for a, b in pairwise(cuts)
+    ]
 
 
 def last_of(numbers: Numbers, found: Found, count: int) -> Edge:
@@ -112,7 +109,8 @@ def order_statistics(
     guessed = list(ranks(int(share * numbers.n)))
     if not guessed and not zeros:
         return []
-    brackets = [_bracket(sample, rank / numbers.n) for rank in guessed]
+    ordered = np.sort(sample, axis=None)
+    brackets = [_bracket(sample, ordered, rank / numbers.n) for rank in guessed]
     tallies, none = _count(numbers, brackets, zeros)
     wanted = list(ranks(none))
     if len(wanted) != len(guessed):
@@ -140,11 +138,10 @@ def values_of_ranks(blocks: Callable[[], Iterator[Array]], ranks: Sequence[int])
     return [float(np.uint32(bits).view(np.float32)) for bits in found]
 
 
-def _bracket(sample: Array, share: float) -> tuple[int, int]:
+def _bracket(sample: Array, ordered: Array, share: float) -> tuple[int, int]:
     """Bits around the quantile `share`, from groups of neighbours, which are alike: the error is that of
     means of groups.
     """
-    ordered = np.sort(sample, axis=None)
     last = len(ordered) - 1
     middle = ordered[min(int(share * len(ordered)), last)]
     below = (sample < middle).mean(axis=1)

@@ -13,7 +13,16 @@ from conjoin.kernels import thinning
 from conjoin.kernels import weights as kernels
 from conjoin.transfer.weights.linear import factor
 from conjoin.transfer.weights.method import BLOCK, Given, Stack
-from conjoin.transfer.weights.select import TOP, Edge, Numbers, grouped, last_of, order_statistics, pieces
+from conjoin.transfer.weights.select import (
+    MOST_BITS,
+    TOP,
+    Edge,
+    Numbers,
+    grouped,
+    last_of,
+    order_statistics,
+    pieces,
+)
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -22,8 +31,6 @@ Mask = Callable[[slice, "Array", "Array", "Array"], None]
 """(block, base, x, keep) -> fills keep, (block's length,); base and x begin with the block's elements."""
 TINY = 1e-7
 """Norms below it are not rescaled to."""
-MOST_BITS = 1 << 28
-"""Entries of a tensor whose masks by rank are kept, a bit each; those of larger ones are made twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,7 @@ def drawn_by_rank(given: Given, model: int) -> Mask:
             keep[:] = np.unpackbits(kept[block.start], count=len(keep))
             return
         thinning.keep_by_rank(keep, base, x, width, key, block.start, density, epsilon)
-        if given.size <= MOST_BITS and given.shared["rescale"] == "true":
+        if given.size * len(given.tensors) <= MOST_BITS and given.shared["rescale"] == "true":
             kept[block.start] = np.packbits(keep)
 
     return mask
