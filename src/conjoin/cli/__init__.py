@@ -22,7 +22,7 @@ from typing import Annotated, Any
 
 import typer
 
-from conjoin.cli import evaluate, export, fit, fuse, info, merge, predict, score, transplant
+from conjoin.cli import distil, evaluate, export, finetune, fit, fuse, info, merge, predict, score, transplant
 from conjoin.cli.show import error_text, note, print_error, print_json
 from conjoin.errors import ConjoinError, StoppedError
 
@@ -47,7 +47,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "fuse": fuse.fuse,
     "score": score.score,
     "merge": merge.merge,
+    "distil": distil.distil,
     "transplant": transplant.transplant,
+    "finetune": finetune.finetune,
     "export": export.export,
 }
 """Every verb of the command line."""
