@@ -7,15 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from conjoin.cli.options import Json, amount
 from conjoin.cli.show import console, note, print_json, say
-from conjoin.errors import StoppedError
+from conjoin.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
+    from conjoin.transfer.merge.search import Budget
     from conjoin.transfer.merge.stream import Progress, Report
 
 PAUSE = 0.1
@@ -91,14 +92,16 @@ def merge(
 
       conjoin merge ties.yml merged --evaluate net.conjoin --data held_out.csv -t label --search
     """
+    from conjoin.cli.judged import budget_of, judge_of, print_judgement
     from conjoin.transfer.merge import merge_recipe
 
     if evaluate is not None:
-        options = {"threads": threads, "shard_bytes": int(amount(shard_size, "size", "--shard-size"))}
-        record = _judged(
-            (recipe, out), (evaluate, data, target, score), search, budget, fallback, seed, force, options
-        )
-        return print_json(record) if json else print_judged(record)
+        by = judge_of(evaluate, data, target, score)
+        options = {"seed": seed, "force": force, "threads": threads}
+        options["shard_bytes"] = int(amount(shard_size, "size", "--shard-size"))
+        record = _judged(recipe, out, by, budget_of(budget) if search or budget else None, fallback, options)
+        (print_json if json else print_judgement)(record)
+        return
     if data or target or score or search or budget:
         raise InputError("--data, --target, --score, --search and --budget need --evaluate")
     begin = time.monotonic()
@@ -138,6 +141,26 @@ def merge(
         f"wrote {out}: {done.method} of {len(done.models)} models, {done.tensors} tensors, "
         f"{bytes_text(done.bytes)}, {seconds:.1f} s"
     )
+
+
+def _judged(
+    recipe: Path, out: Path, by: Any, budget: Budget | None, fallback: bool, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Merge, judge, and search where there is a budget for it; the record, with the path."""
+    from conjoin.cli.judged import watched
+    from conjoin.transfer.merge.judge import judge_recipe
+    from conjoin.transfer.merge.search import search_recipe
+
+    try:
+        if budget is None:
+            with _shown() as report:
+                done = judge_recipe(recipe, out, by, fallback=fallback, report=report, **options)
+        else:
+            with watched() as watch:
+                done = search_recipe(recipe, out, by, budget=budget, watch=watch, **options)
+    except KeyboardInterrupt:
+        raise StoppedError("stopped; nothing is written, as nothing was judged to the end") from None
+    return {"path": str(out), **done.record()}
 
 
 @contextmanager

@@ -90,6 +90,23 @@ def leaderboard(records: Sequence[Record], *, metric: str = "value") -> Fitted:
     return Fitted(records, fields)
 
 
+def judged(records: Sequence[Record], *, metric: str = "score") -> Fitted:
+    """The table of a judged merge: values, and how much better the merge is on the same rows.
+
+    records: standings of `Judgement.record`. A gain above 0 is in favour of the merge.
+    """
+    fields = [
+        Field("model", lambda r: str(r["name"]), right=False, cut=True),
+        Field("what", lambda r: str(r.get("role") or ""), right=False),
+        Field(metric, lambda r: number(r.get("value"))),
+        Field("± 95 %", lambda r: number(_half(r), digits=2)),
+        Field("merge gains", lambda r: signed(_of(r, "gain", "mean"))),
+        Field("± 95 %", lambda r: number(_half(r.get("gain") or {}), digits=2)),
+        Field("p", lambda r: _p(_of(r, "gain", "p_value"))),
+    ]
+    return Fitted(records, fields)
+
+
 def trained(records: Sequence[Record]) -> Fitted:
     """The table of members of a fit: out-of-fold scores, cost, and which were kept."""
     metric = str(records[0].get("score", "value")) if records else "value"
