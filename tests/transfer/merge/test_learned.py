@@ -282,6 +282,9 @@ def test_tied_weights_stay_tied():
         (lambda: [nn.Linear(2, 2), nn.Bilinear(2, 2, 2)], "different classes .*Bilinear, Linear"),
         (lambda: [nn.Linear(2, 2), nn.Linear(2, 3)], r"weight has different shapes"),
         (lambda: [nn.Linear(2, 2), nn.Linear(2, 2, bias=False)], "model 1 lacks bias"),
+        (lambda: [nn.Linear(2, 2), nn.Linear(2, 2, device="meta")], "weight: tensors without data"),
+        (lambda: [{"w": torch.eye(2)}, {"w": torch.eye(2).to_sparse()}], "w: tensors of .*sparse"),
+        (lambda: [{"w": torch.eye(2)}, {"w": torch.eye(2, dtype=torch.cfloat)}], "w: tensors of .*complex"),
     ],
 )
 def test_modules_that_do_not_fit(models, told):

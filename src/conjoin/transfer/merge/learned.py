@@ -280,6 +280,9 @@ def adamerging(
     Minimises the entropy of what theta_0 + sum_i lambda_i d_i answers, summed over the tasks, on unlabelled
     data, by Adam; lambdas stay within 0 to 1. module: is called with the merged weights. base, deltas: its
     parameters by name.
+
+    Entropy falls, too, where logits merely grow. Models whose logits are bounded (CLIP) do not let it; for
+    others judge the answer on held-out data, and take fewer steps.
     """
     torch = need("torch")
     keys = list(base)

@@ -10,12 +10,13 @@ from typing import Any
 
 from conjoin.errors import InputError
 from conjoin.transfer.checkpoints.dtypes import dtype_of
+from conjoin.transfer.merge.documents import Folder, merge_documents, run_seen
 from conjoin.transfer.merge.files import files_of
 from conjoin.transfer.merge.memory import merge_in_memory, method_for
 from conjoin.transfer.merge.plan import plan
-from conjoin.transfer.merge.recipe import Case, Input, Recipe, Setting, Slice, read_recipe
+from conjoin.transfer.merge.recipe import Case, Input, Recipe, Setting, Slice, read_recipes
 from conjoin.transfer.merge.states import named
-from conjoin.transfer.merge.stream import SHARD_BYTES, Report, run, working_folder
+from conjoin.transfer.merge.stream import SHARD_BYTES, Report, check_place, working_folder
 from conjoin.transfer.weights import NEEDING, Method, checked
 
 
@@ -39,20 +40,43 @@ def merge_recipe(
     threads: int = 1,
     shard_bytes: int = SHARD_BYTES,
     report: Report | None = None,
+    allow_nan: bool = False,
+    keep: bool = False,
     force: bool = False,
 ) -> Merged:
     """Merge as a recipe says, into the folder `out`.
 
     Folders in the recipe are looked for from here, then from the recipe's folder. Everything that can be told
-    from the recipe and from headers is told before anything is written. Raises InputError, FileError.
+    from the recipe and from headers is told before anything is written. allow_nan: NaN and infinite numbers
+    are told in a note; else they are an error, with tensor and model, and nothing is put at `out`. keep: of
+    several documents, those that others name stay in the hidden folder beside `out`.
+
+    Raises InputError, FileError.
     """
-    found = read_recipe(recipe)
+    found = read_recipes(recipe)
 
     def folder(name: str) -> Path:
         near = recipe.parent / name
         return near if near.exists() and not Path(name).exists() else Path(name)
 
-    return _run(found, folder, out, seed, threads, shard_bytes, report, force)
+    def answer(one: Recipe, places: Folder, shown: Report | None) -> Merged:
+        return _run(one, places, out, seed, threads, shard_bytes, shown, force, allow_nan)
+
+    if len(found) == 1:
+        return answer(found[0], folder, report)
+    check_place(out, force=force)
+    return merge_documents(
+        found,
+        folder,
+        out,
+        last=answer,
+        seed=seed,
+        threads=threads or os.cpu_count() or 1,
+        shard_bytes=shard_bytes,
+        report=report,
+        allow_nan=allow_nan,
+        keep=keep,
+    )
 
 
 def merge(
@@ -146,25 +170,26 @@ def _run(
     shard_bytes: int,
     report: Report | None,
     force: bool,
+    allow_nan: bool = False,
 ) -> Merged:
     place = Path(os.path.realpath(out))
     found = plan(recipe, folder, working_folder(place))
     files, notes = files_of(recipe, found)
     if any(place == Path(os.path.realpath(c.path)) for c in found.inputs):
         raise InputError(f"{str(out)!r} is a model of the recipe; choose another name")
-    run(
-        found.tasks,
-        found.inputs,
+    seen = run_seen(
+        found,
+        files,
         out,
         seed=seed,
         threads=threads or os.cpu_count() or 1,
         shard_bytes=shard_bytes,
-        files=files,
         report=report,
+        allow_nan=allow_nan,
         force=force,
     )
     size = sum(p.stat().st_size for p in Path(out).iterdir())
-    every = (*found.notes, *notes)
+    every = (*found.notes, *notes, *seen)
     return Merged(Path(out), recipe.method.name, found.models, len(found.tasks), size, every)
 
 

@@ -115,12 +115,13 @@ def stored(name: str, value: Any) -> Array:
     """
     if is_torch(value):
         torch = need("torch")
+        if value.is_meta or value.is_complex() or value.is_quantized or value.layout != torch.strided:
+            kind = "without data (meta)" if value.is_meta else f"of {value.dtype} ({value.layout})"
+            raise InputError(f"{name}: tensors {kind} cannot be merged")
         plain = value.detach().cpu().contiguous()
         if plain.dtype == torch.bfloat16:
             return np.asarray(plain.view(torch.int16).numpy().view(np.uint16))
         small = plain.is_floating_point() and plain.dtype not in (torch.float32, torch.float64)
-        if plain.is_complex() or plain.is_quantized or plain.layout != torch.strided:
-            raise InputError(f"{name}: tensors of {plain.dtype} ({plain.layout}) cannot be merged")
         return np.asarray((plain.float() if small else plain).numpy())
     array = np.asarray(value)
     if array.dtype.name == "bfloat16":

@@ -220,7 +220,7 @@ METHODS: dict[str, Method] = {
         ),
         _as_matrices("tsv_m", _matrices.tsv_m, "Gargiulo et al. 2024, arXiv 2412.00081"),
         _as_matrices(
-            "wudi", _matrices.wudi, "Cheng et al. 2025, arXiv 2503.08099", pull=Parameter(float, 0.1, low=0)
+            "wudi", _matrices.wudi, "Cheng et al. 2025, arXiv 2503.08099", pull=Parameter(float, 0.2, low=0)
         ),
         _as_matrices(
             "consensus",
