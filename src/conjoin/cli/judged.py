@@ -152,6 +152,5 @@ def print_judgement(record: Mapping[str, Any]) -> None:
     console().print(judged(record["standings"], metric=record["metric"]))
     rows = "" if record["rows"] is None else f" on {record['rows']:,} rows"
     verb = "helped" if record["helped"] else "did not help"
-    say(
-        f"merging {verb}{rows}; {record['better']} {record['metric']} is better; the answer is {record['chosen']}"
-    )
+    say(f"merging {verb}{rows}; {record['better']} {record['metric']} is better")
+    say(f"wrote {record['path']}: {record['chosen']}")
