@@ -95,7 +95,7 @@ def _run(module: Any, x: Array, rows: int = 512) -> Array:
 
 
 def targets(said: Any, ask: Ask) -> dict[str, Array]:
-    """Arrays by name: soft, (n, K) centred logits or numbers; hard, (n,) codes or (n, D) numbers; who knows."""
+    """Arrays by name: soft, (n, K) centred logits or numbers; hard, (n,) codes or (n, D) numbers; known."""
     out: dict[str, Array] = {"hard_known": np.zeros(len(ask.x), dtype=bool)}
     names = ask.classes
     if isinstance(said, Probabilities):
