@@ -196,6 +196,7 @@ class _Joiner:
         self, out: Vocabulary, tokens: Sequence[Mapping[str, int]], count: int
     ) -> list[dict[str, Rows]]:
         found: list[dict[str, Rows]] = [{} for _ in self.inputs]
+        tables: dict[tuple[tuple[int, int], ...], _Table] = {}
         for name in dict.fromkeys(n for t in self.tensors for n in t):
             models = [i for i, t in enumerate(self.tensors) if name in t]
             entries = [self.inputs[i][name].entry for i in models]
@@ -205,7 +206,10 @@ class _Joiner:
             if not kinds <= set(FLOATS):
                 self.recipe.refuse(f"{name} is quantised; its rows cannot be moved", self.wanted.line)
             dtype = kinds.pop() if len(kinds) == 1 else wider(tuple(e.dtype for e in entries))
-            table = _Table(self, name, models, out, tokens, count)
+            sizes = tuple((m, self.tensors[m][name]) for m in models)
+            if sizes not in tables:
+                tables[sizes] = _Table(self, name, models, out, tokens, count)
+            table = tables[sizes]
             for model, entry in zip(models, entries, strict=True):
                 rows = table.rows(model, dtype, (count, *entry.shape[1:]))
                 if rows.mean is not None or entry.shape[0] != count or not _in_order(rows.own):
@@ -236,7 +240,9 @@ class _Table:
         self.averaged: dict[int, tuple[tuple[int, int], ...]] = {}
         self.mean = out.next if joiner.wanted.multiple and count > out.next else None
         self.usual()
-        self.free(np.setdiff1d(np.arange(self.mean or count), places))
+        free = np.ones(self.mean or count, bool)
+        free[places] = False
+        self.free(np.flatnonzero(free))
         for token, row in joiner.wanted.rows.items():
             self.told(token, ids[token], row)
 
@@ -267,8 +273,11 @@ class _Table:
         """Rows that no token uses."""
         home = self.joiner.home
         for model, own in self.own.items():
-            used = np.fromiter(self.tokens[model].values(), np.int64, len(self.tokens[model]))
-            mine = rows[(rows < self.sizes[model]) & ~np.isin(rows, used)]
+            ids = np.fromiter(self.tokens[model].values(), np.int64, len(self.tokens[model]))
+            unused = np.ones(self.sizes[model], bool)
+            unused[ids[ids < self.sizes[model]]] = False
+            mine = rows[rows < self.sizes[model]]
+            mine = mine[unused[mine]]
             own[mine] = mine
         theirs = rows[rows < self.sizes.get(home, 0)]
         self.donor[theirs], self.row[theirs] = home, theirs

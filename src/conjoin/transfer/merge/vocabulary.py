@@ -30,8 +30,8 @@ class Vocabulary:
 
     form: the file that it was read from. kind: BPE, WordPiece, Unigram or WordLevel. pieces: the model's own
     tokens -> id. scores: of pieces of Unigram. merges: (left, right), of BPE, the first is the strongest.
-    added: tokens that are found in text before it is cut, with their ids and flags. whole: the parsed
-    `tokenizer.json`. changed: since it was read.
+    added: tokens that are found in text before it is cut, with their ids and flags. whole: the rest of
+    `tokenizer.json`. flat: its merges are texts, not pairs. changed: since it was read.
     """
 
     folder: Path
@@ -42,6 +42,7 @@ class Vocabulary:
     merges: tuple[tuple[str, str], ...]
     added: tuple[Mapping[str, Any], ...]
     whole: Mapping[str, Any]
+    flat: bool = False
     changed: bool = False
 
     @property
@@ -166,15 +167,26 @@ def _from_json(folder: Path) -> Vocabulary:
     if not isinstance(listed_, list):
         raise FileError(f"{path} is no tokenizer: added_tokens is no list")
     added = tuple(_added(t, path) for t in listed_)
-    kind = model.get("type") or _kind(model)
-    if isinstance(model["vocab"], list):
-        if any(not isinstance(p, list) or len(p) != 2 or not isinstance(p[0], str) for p in model["vocab"]):
+    kind = model["type"] if isinstance(model.get("type"), str) else _kind(model)
+    vocab, merges = model["vocab"], model.get("merges") or []
+    whole["model"] = {k: v for k, v in model.items() if k not in ("vocab", "merges")}
+    if not isinstance(merges, list):
+        raise FileError(f"{path} is no tokenizer: merges is no list")
+    if isinstance(vocab, list):
+        if any(not isinstance(p, list) or len(p) != 2 or not isinstance(p[0], str) for p in vocab):
             raise FileError(f"{path} is no tokenizer: a piece is not [text, score]")
-        scores = {p: float(s) for p, s in model["vocab"]}
-        pieces = {p: i for i, (p, _) in enumerate(model["vocab"])}
+        scores = {p: _score(s, path) for p, s in vocab}
+        pieces = {p: i for i, (p, _) in enumerate(vocab)}
         return Vocabulary(folder, JSON, "Unigram", pieces, scores, (), added, whole)
-    merges = tuple(_merge(m, path) for m in model.get("merges") or ())
-    return Vocabulary(folder, JSON, kind, _numbers(model["vocab"], path), {}, merges, added, whole)
+    flat = bool(merges) and isinstance(merges[0], str)
+    pairs = tuple(_merge(m, path) for m in merges)
+    return Vocabulary(folder, JSON, kind, _numbers(vocab, path), {}, pairs, added, whole, flat)
+
+
+def _score(found: Any, path: Path) -> float:
+    if isinstance(found, bool) or not isinstance(found, int | float) or abs(found) > 1e300:
+        raise FileError(f"{path} is no tokenizer: the score of a piece is {found!r:.40}")
+    return float(found)
 
 
 def _kind(model: Mapping[str, Any]) -> str:
@@ -187,9 +199,11 @@ def _kind(model: Mapping[str, Any]) -> str:
 
 def _merge(found: Any, path: Path) -> tuple[str, str]:
     parts = found.split(" ") if isinstance(found, str) else found
-    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(p, str) for p in parts):
-        raise FileError(f"{path} is no tokenizer: {found!r:.60} is no merge of two pieces")
-    return parts[0], parts[1]
+    if isinstance(parts, list) and len(parts) == 2:
+        left, right = parts
+        if isinstance(left, str) and isinstance(right, str):
+            return left, right
+    raise FileError(f"{path} is no tokenizer: {found!r:.60} is no merge of two pieces")
 
 
 def _added(token: Any, path: Path) -> dict[str, Any]:
@@ -304,11 +318,9 @@ def _json_of(found: Vocabulary) -> bytes:
     else:
         whole["model"]["vocab"] = dict(sorted(pieces.items(), key=lambda pair: pair[1]))
     if found.kind == "BPE":
-        texts = all(isinstance(m, str) for m in found.whole["model"].get("merges") or ())
-        spaced = any(" " in part for m in found.merges for part in m)
-        flat = texts and not spaced and found.whole["model"].get("merges")
-        whole["model"]["merges"] = [" ".join(m) if flat else list(m) for m in found.merges]
-    return _dumped(whole)
+        flat = found.flat and not any(" " in part for m in found.merges for part in m)
+        whole["model"]["merges"] = [" ".join(m) for m in found.merges] if flat else found.merges
+    return json.dumps(whole, ensure_ascii=False).encode()
 
 
 def _dense(pieces: Mapping[str, int]) -> list[str]:
