@@ -155,9 +155,9 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a cut pickle": (lambda: archive(tensor()[:-20], SOUND), "no sense"),
     "no pickle": (lambda: archive(b"hello", SOUND), "no sense"),
     "an empty pickle": (lambda: archive(b"", SOUND), "no sense"),
-    "marks without end": (lambda: archive(PROTOCOL + b"(" * 100_000 + b".", SOUND), "no state dict"),
-    "tuples in tuples": (lambda: _deep(200_000), "no state dict"),
-    "steps without end": (lambda: archive(PROTOCOL + b"]" * 4_100_000 + b".", SOUND), "more steps"),
+    "marks without end": (lambda: archive(PROTOCOL + b"(" * 50_000 + b".", SOUND), "no state dict"),
+    "tuples in tuples": (lambda: _deep(80_000), "no state dict"),
+    "steps without end": (lambda: archive(PROTOCOL + b"]" * 100_000 + b".", SOUND), "more steps"),
     "a list in itself": (lambda: archive(PROTOCOL + b"]q\x00h\x00a.", SOUND), "no state dict"),
     "a number of a million digits": (
         lambda: archive(PROTOCOL + b"L" + b"9" * 1_000_000 + b"L\n.", SOUND),

@@ -21,7 +21,7 @@ from conjoin.transfer.checkpoints.header import SIZES, Entry
 
 ENDS = (".bin", ".pt", ".pth")
 """Ends of names of files that this reader is for."""
-MOST_PICKLE, MOST_STEPS, MOST_AXES = 32_000_000, 4_000_000, 32
+MOST_PICKLE, MOST_STEPS, MOST_AXES = 32_000_000, 2_000_000, 32
 STORAGES = {
     "DoubleStorage": "F64",
     "FloatStorage": "F32",

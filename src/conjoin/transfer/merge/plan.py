@@ -379,6 +379,9 @@ class _Planner:
         bases = [i for i, s in enumerate(part.sources) if s.model == part.base]
         own = bases[0] if bases else 0
         if any(p.dtype not in FLOATS for p in places):
+            if any(p.dtype in FLOATS for p in places):
+                told = listed(f"{s.model}: {p.dtype}" for s, p in zip(part.sources, places, strict=True))
+                self.recipe.refuse(f"{name} has floats in some models and none in others ({told})", part.line)
             self.unmerged.append(name)
             return Task(name, places[own].dtype, places[own].shape, (sources[own],))
         self.check_scales(part, sources)

@@ -95,27 +95,27 @@ def run(
     files: Mapping[str, bytes] | None = None,
     report: Report | None = None,
     check: Check | None = None,
+    end: Callable[[], None] | None = None,
     force: bool = False,
 ) -> None:
     """Merge and write the checkpoint `out`, a folder.
 
     tasks: in the order of the files. files: others of the folder (config.json, say), by name. threads:
-    tensors are merged side by side; the bytes do not depend on it. force: replace a checkpoint that is
-    there.
+    tensors are merged side by side; the bytes do not depend on it. end: is called when all is merged and
+    nothing is in its place yet; what it raises stops the run. force: replace a checkpoint that is there.
 
     Raises InputError where `out` holds something, FileError where the disk is full or cannot be written.
     """
     place = Path(os.path.realpath(out))
-    if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
-        raise InputError(
-            f"{str(out)!r} is already there; choose another name, or replace it with force (--force)"
-        )
+    check_place(out, force=force)
     working = working_folder(place)
     print_ = fingerprint(tasks, inputs, seed, shard_bytes, files or {})
     with _explained(out):
         shards = _shards(tasks, shard_bytes)
         done = _begin(working, print_, shards, metadata or {"format": "pt"})
         _merge(tasks, inputs, working, shards, done, seed, threads, report, check)
+        if end is not None:
+            end()
         for name, raw in (files or {}).items():
             (working / name).write_bytes(raw)
         if len(shards) > 1:
@@ -123,6 +123,15 @@ def run(
         for name in (PLAN, JOURNAL):
             (working / name).unlink()
         move(working, place)
+
+
+def check_place(out: Path, *, force: bool) -> None:
+    """Raises InputError where something is at `out` already."""
+    place = Path(os.path.realpath(out))
+    if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
+        raise InputError(
+            f"{str(out)!r} is already there; choose another name, or replace it with force (--force)"
+        )
 
 
 def working_folder(place: Path) -> Path:
@@ -268,7 +277,9 @@ def _merged(task: Task, inputs: Sequence[Weights], scratch: Path, sink: _Sink, s
     answer = np.memmap(scratch, STORED[sink.kind], "w+", shape=task.shape)
     try:
         shared, each = task.shared or {}, task.each or {}
-        METHODS[task.method or ""].merge(Given(task.name, tensors, base, shared, each, seed, answer, sink))
+        given = Given(task.name, tensors, base, shared, each, seed, answer, sink)
+        with np.errstate(all="ignore"):  # NaN and infinite numbers are told by `check`
+            METHODS[task.method or ""].merge(given)
         if not sink.taken:
             for block in _chunks(answer.size):
                 sink(block.start, answer.reshape(-1)[block])

@@ -1,0 +1,34 @@
+"""Finds and counts numbers that are NaN or infinite, by their bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from conjoin.kernels.jit import jit
+
+Array = np.ndarray[Any, Any]
+
+
+@jit
+def any_full(words: Array, mask: Any, low: Any, top: Any) -> bool:
+    """Whether a number in `words` (n,) uint64, several numbers in each, has an exponent of ones only.
+
+    mask, low, top: uint64 with, for each number, the bits of the exponent, the lowest of them, and the sign:
+    the exponent plus its lowest bit reaches the sign just where all its bits are set.
+    """
+    found = np.uint64(0)
+    for i in range(len(words)):
+        found |= ((words[i] & mask) + low) & top
+    return found != np.uint64(0)
+
+
+@jit
+def count_full(bits: Array, mask: Any) -> int:
+    """How many of `bits` (n,), unsigned, hold every bit of `mask`, which is of their type."""
+    count = 0
+    for value in bits:
+        if value & mask == mask:
+            count += 1
+    return count
