@@ -283,6 +283,9 @@ def _merged(task: Task, inputs: Sequence[Weights], scratch: Path, sink: _Sink, s
         if not sink.taken:
             for block in _chunks(answer.size):
                 sink(block.start, answer.reshape(-1)[block])
+    except np.linalg.LinAlgError as error:
+        why = f"{task.method} of {task.name} cannot be computed ({error}); are there NaN in the models?"
+        raise InputError(why) from error
     finally:
         scratch.unlink()
 
