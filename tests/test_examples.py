@@ -25,11 +25,13 @@ OTHER_KINDS = {
     "texts": "minimum Bayes risk: The cat sat on the mat.",
     "detectors": "weighted boxes fusion: cat",
 }
+WITH_TORCH = {"finetune"}
 NOT_EXAMPLES = {"data", "demo", "two_models"}
 
 
 def test_each_script_is_known() -> None:
-    assert {p.stem for p in FOLDER.glob("*.py")} == PROMISES.keys() | OTHER_KINDS.keys() | NOT_EXAMPLES
+    known = PROMISES.keys() | OTHER_KINDS.keys() | WITH_TORCH | NOT_EXAMPLES
+    assert {p.stem for p in FOLDER.glob("*.py")} == known
 
 
 @pytest.mark.parametrize("name", PROMISES)
@@ -42,6 +44,14 @@ def test_example(name: str) -> None:
 @pytest.mark.parametrize("name", OTHER_KINDS)
 def test_example_of_another_kind(name: str) -> None:
     assert OTHER_KINDS[name] in run(name)
+
+
+def test_the_textbook_case_beats_training_from_nothing() -> None:
+    for library in ("torch", "lightning_fabric", "peft"):
+        pytest.importorskip(library, reason="the example needs conjoin[torch]")
+    lines = run("finetune").splitlines()
+    nothing, transferred = (float(line.split()[-1]) for line in lines[-2:])
+    assert transferred > nothing + 0.05
 
 
 def run(name: str) -> str:

@@ -9,6 +9,8 @@ The map, from what a user touches first to what everything stands on:
     conjoin.save        a member as a bundle; conjoin.load reads it, conjoin.inspect looks without loading
     conjoin.export      a member as one ONNX graph
     conjoin.merge       the weights of several models of one architecture as one model
+    conjoin.transplant  weights of one architecture into another
+    conjoin.finetune    a trained torch module learns a new task
     conjoin.evaluate    the leaderboard of a member on rows whose truth is known
     conjoin.as_estimator    an estimator of scikit-learn
     conjoin.scores      how good outputs are, with intervals
@@ -33,19 +35,23 @@ if TYPE_CHECKING:
     from conjoin.members import remote, wrap
     from conjoin.report import evaluate
     from conjoin.train import fit
+    from conjoin.transfer.finetune import finetune
     from conjoin.transfer.merge import merge
+    from conjoin.transfer.transplant import transplant
 
 _HOMES: dict[str, str] = {
     "Ensemble": "conjoin.compose",
     "as_estimator": "conjoin.estimator",
     "evaluate": "conjoin.report",
     "export": "conjoin.bundle",
+    "finetune": "conjoin.transfer.finetune",
     "fit": "conjoin.train",
     "inspect": "conjoin.bundle",
     "load": "conjoin.bundle",
     "merge": "conjoin.transfer.merge",
     "remote": "conjoin.members",
     "save": "conjoin.bundle",
+    "transplant": "conjoin.transfer.transplant",
     "wrap": "conjoin.members",
 }
 """Public name -> the module that it comes from."""
@@ -61,6 +67,7 @@ __all__ = [
     "errors",
     "evaluate",
     "export",
+    "finetune",
     "fit",
     "fusion",
     "inspect",
@@ -70,6 +77,7 @@ __all__ = [
     "remote",
     "save",
     "scores",
+    "transplant",
     "wrap",
 ]
 

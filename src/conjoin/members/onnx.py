@@ -233,7 +233,8 @@ def _metadata(proto: Any) -> dict[str, Any]:
 def _columns(inputs: tuple[Slot, ...], given: tuple[Column, ...]) -> tuple[tuple[Column, ...], bool]:
     first = inputs[0]
     if len(inputs) == 1 and len(first.shape) == 1 and first.row != 1:
-        if given and first.row is not None and len(given) != first.row:
+        whole = len(given) == 1 and given[0].type == "tensor" and given[0].shape == first.shape
+        if given and first.row is not None and len(given) != first.row and not whole:
             raise InputError(f"{len(given)} columns were given; the graph reads {first.row}")
         if given:
             return given, True
