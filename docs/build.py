@@ -17,6 +17,7 @@ PARTS = (
     "conjoin.fusion.boxes", "conjoin.fusion.masks", "conjoin.fusion.spans", "conjoin.fusion.texts",
     "conjoin.fusion.embeddings", "conjoin.fusion.series", "conjoin.fusion.dynamic",
     "conjoin.fusion.modalities", "conjoin.formats", "conjoin.transfer.weights", "conjoin.transfer.merge",
+    "conjoin.transfer.transplant", "conjoin.transfer.distil", "conjoin.transfer.finetune",
 )  # fmt: skip
 FOLDER = Path(__file__).parent / "reference"
 

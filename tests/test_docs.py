@@ -34,7 +34,13 @@ def test_readme_shows_the_two_commands_on_its_first_screen() -> None:
     assert any(line.startswith("make test") for line in first)
 
 
-@pytest.mark.parametrize("verb", ["fit", "evaluate", "predict", "info", "fuse", "score", "merge", "export"])
+VERBS = (
+    *("fit", "evaluate", "predict", "info", "fuse", "score", "merge", "transplant", "distil", "finetune"),
+    "export",
+)
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_options_that_pages_show_are_options_of_the_command(verb: str) -> None:
     command = [sys.executable, "-m", "conjoin", verb, "--help"]
     done = subprocess.run(
@@ -75,3 +81,20 @@ def test_the_page_of_fusion_names_every_operator() -> None:
     for kind in FAMILIES:
         assert f"| {kind} |" in text
         assert family(kind).TRUSTED in text
+
+
+def test_the_page_of_transfer_names_every_method_and_student() -> None:
+    from conjoin.transfer.distil import AUGMENTERS, STUDENTS
+    from conjoin.transfer.distil.losses import FEATURE_LOSSES, LOGIT_LOSSES
+    from conjoin.transfer.weights import METHODS, NEEDING
+
+    text = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
+    names = (
+        *METHODS,
+        *NEEDING,
+        *STUDENTS,
+        *LOGIT_LOSSES,
+        *FEATURE_LOSSES,
+        *(a for a in AUGMENTERS if a != "none"),
+    )
+    assert not {name for name in names if f"`{name}`" not in text}
