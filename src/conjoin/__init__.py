@@ -10,6 +10,7 @@ The map, from what a user touches first to what everything stands on:
     conjoin.export      a member as one ONNX graph
     conjoin.merge       the weights of several models of one architecture as one model
     conjoin.transplant  weights of one architecture into another
+    conjoin.distil      a small model learns what any member answers
     conjoin.finetune    a trained torch module learns a new task
     conjoin.evaluate    the leaderboard of a member on rows whose truth is known
     conjoin.as_estimator    an estimator of scikit-learn
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from conjoin.members import remote, wrap
     from conjoin.report import evaluate
     from conjoin.train import fit
+    from conjoin.transfer.distil import distil
     from conjoin.transfer.finetune import finetune
     from conjoin.transfer.merge import merge
     from conjoin.transfer.transplant import transplant
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 _HOMES: dict[str, str] = {
     "Ensemble": "conjoin.compose",
     "as_estimator": "conjoin.estimator",
+    "distil": "conjoin.transfer.distil",
     "evaluate": "conjoin.report",
     "export": "conjoin.bundle",
     "finetune": "conjoin.transfer.finetune",
@@ -64,6 +67,7 @@ __all__ = [
     "as_estimator",
     "checks",
     "contracts",
+    "distil",
     "errors",
     "evaluate",
     "export",
