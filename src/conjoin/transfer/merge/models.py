@@ -108,7 +108,8 @@ def merge(
     counted anew on them, whatever the method; without data its statistics are averaged. statistics: in place
     of data, for each model what its inputs say, by name of tensor: Gram matrices for regmean, Fisher
     diagonals for fisher; so state dicts without torch will do. score: a model -> its score on held-out data,
-    larger is better. forward: (module, batch, name of the model) -> logits, where module(batch) is not what
+    larger is better; "auto" chooses a method by it (`choose` of merge/choose.py), and is the plain average
+    without it. forward: (module, batch, name of the model) -> logits, where module(batch) is not what
     the model answers.
 
     out: the folder to write, for folders. dtype: of the written weights. seed: of random methods.
@@ -121,6 +122,8 @@ def merge(
     >>> merge([{"w": np.ones(2)}, {"w": np.zeros(2)}], "linear", parameters={"weight": [3, 1]})
     {'w': array([0.75, 0.75])}
     """
+    if method == "auto":
+        return _chosen(models, score, base, parameters, seed)
     found, given = method_for(method), named(models)
     found.check_names(parameters or {})
     found.check_models(len(given), base=base is not None)
@@ -149,6 +152,19 @@ def merge(
         forward=forward,
         seed=seed,
     )
+
+
+def _chosen(models: Any, score: Any, base: Any, parameters: Any, seed: int) -> Any:
+    """The merge that held-out data hold best, of models in memory; without data the plain average."""
+    from conjoin.transfer.merge.choose import choose
+
+    if parameters:
+        raise InputError("method 'auto' takes no parameters; it tries methods with theirs")
+    if any(isinstance(m, str | os.PathLike) for m in named(models).values()):
+        raise InputError("method 'auto' is for state dicts and torch modules; folders need a method")
+    if score is None:
+        return merge(models, "linear", parameters={"weight": 1.0})
+    return choose(models, score, base=base, seed=seed).model
 
 
 def _by_name(what: str, values: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
