@@ -39,6 +39,13 @@ def merge(
     force: Annotated[
         bool, typer.Option("--force", metavar=" ", help="Replace what is already at OUT.")
     ] = False,
+    allow_nan: Annotated[
+        bool, typer.Option("--allow-nan", metavar=" ", help="NaN and infinite weights are told, no error.")
+    ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", metavar=" ", help="Keep the models of named documents, hidden beside OUT."),
+    ] = False,
     evaluate: Annotated[
         str | None,
         typer.Option(metavar="WHAT", help="Judge the merge: a bundle, a .onnx file, or file.py:function."),
@@ -68,11 +75,11 @@ def merge(
 ) -> None:
     """Merge the weights of several models of one architecture into one model.
 
-    Models are folders of safetensors. The recipe is checked against their headers before anything is
-    written; a message names its line. Memory does not grow with the models. A merge that was stopped goes on
-    when the same command is run again, and the bytes are the same. config.json and the tokenizer are those of
-    the base, or of the first model, unless the recipe says tokenizer_source: base, union or a model; then the
-    rows of all models are matched by token. Models whose vocabularies have different sizes need it.
+    Models are folders of safetensors (or of pytorch_model.bin, read without running code), with an adapter
+    as folder+adapter; of several documents, one that has a name is a model for others. The recipe is checked
+    against their headers before anything is written; a message names its line. Memory does not grow with the
+    models. A merge that was stopped goes on when the same command is run again, and the bytes are the same.
+    config.json and the tokenizer are those of the base, or of the first model.
 
     Methods: linear, slerp, nuslerp, multislerp, karcher, passthrough, task_arithmetic, ties, dare_ties,
     dare_linear, breadcrumbs, breadcrumbs_ties, della, della_linear, model_stock, nearswap, sce, arcee_fusion,
@@ -98,7 +105,7 @@ def merge(
 
     if evaluate is not None:
         by = judge_of(evaluate, data, target, score)
-        options = {"seed": seed, "force": force, "threads": threads}
+        options = {"seed": seed, "force": force, "threads": threads, "allow_nan": allow_nan}
         options["shard_bytes"] = int(amount(shard_size, "size", "--shard-size"))
         record = _judged(recipe, out, by, budget_of(budget) if search or budget else None, fallback, options)
         (print_json if json else print_judgement)(record)
@@ -116,6 +123,8 @@ def merge(
                 threads=threads,
                 shard_bytes=shard_bytes,
                 report=report,
+                allow_nan=allow_nan,
+                keep=keep,
                 force=force,
             )
     except KeyboardInterrupt:
@@ -174,14 +183,31 @@ def _shown() -> Iterator[Report | None]:
 
     from conjoin.errors import bytes_text, printable
 
-    last = time.monotonic()
+    last, begun = time.monotonic(), None
     with console(stderr=True).status("reading headers") as status:
 
         def show(progress: Progress) -> None:
-            nonlocal last
-            if time.monotonic() - last > PAUSE:
-                last = time.monotonic()
-                told = f"{bytes_text(progress.bytes)} of {bytes_text(progress.all_bytes)}, {progress.name}"
-                status.update(Text(printable(told)))
+            nonlocal last, begun
+            now = time.monotonic()
+            begun = begun or (now, progress.bytes)
+            if now - last > PAUSE:
+                last = now
+                told = f"{bytes_text(progress.bytes)} of {bytes_text(progress.all_bytes)}"
+                left = seconds_left(
+                    now - begun[0], progress.bytes - begun[1], progress.all_bytes - progress.bytes
+                )
+                status.update(Text(printable(f"{told}{left}, {progress.name}")))
 
         yield show
+
+
+def seconds_left(seconds: float, done: int, rest: int) -> str:
+    """A word of the time left, told once enough is done to know the pace.
+
+    >>> seconds_left(10, 100, 50), seconds_left(100, 100, 500), seconds_left(0.2, 100, 50)
+    (', 5 s left', ', 8 min left', '')
+    """
+    if seconds < 1 or done <= 0:
+        return ""
+    left = seconds * rest / done
+    return f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"

@@ -12,7 +12,7 @@ from conjoin.errors import FileError, InputError
 from conjoin.transfer.checkpoints import open_checkpoint, write_header
 from conjoin.transfer.checkpoints.dtypes import write_as
 from conjoin.transfer.merge import merge_recipe
-from conjoin.transfer.merge.finite import EXPONENTS, count, has_any
+from conjoin.transfer.merge.finite import EXPONENTS, copied_any, count, has_any
 from conjoin.transfer.weights import METHODS
 
 SPEC = importlib.util.spec_from_file_location("world_of_merging", Path(__file__).parent / "world.py")
@@ -58,7 +58,7 @@ def test_every_type_of_number(dtype):
             x[place] = bad
             for n in (8, 8 * 7, 8 * 7 + 8):
                 stored = write_as(np.resize(x, n), "F64", dtype)
-                assert has_any(stored, dtype) == bool(many)
+                assert has_any(stored, dtype) == copied_any(stored, dtype) == bool(many)
                 assert (count(stored, dtype) > 0) == bool(many)
     assert not has_any(write_as(numbers, "F64", dtype), dtype)
     assert not has_any(write_as(numbers[:3], "F64", dtype), dtype)
@@ -72,7 +72,7 @@ def test_are_told_with_tensor_model_and_number(here, method):
     with pytest.raises(InputError, match=rf"({NAME} \(two: 2 of 64\)|NaN)") as caught:
         merge_recipe(recipe(here, method), here / "out")
     assert not (here / "out").exists()
-    if "singular" not in str(caught.value):
+    if "(two: " in str(caught.value):
         assert "Nothing was written" in str(caught.value)
         done = merge_recipe(recipe(here, method), here / "out", allow_nan=True)
         assert any(f"{NAME} (two: 2 of 64)" in n for n in done.notes)

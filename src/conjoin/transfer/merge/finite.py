@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import InputError, listed
-from conjoin.kernels.finite import any_full, count_full
 from conjoin.transfer.checkpoints import Weights
 from conjoin.transfer.merge.stream import Source, Task
 
@@ -38,7 +37,7 @@ KEEPING = (
     *("model_stock", "nearswap"),
 )
 """Methods whose answer holds such numbers wherever a model does; None copies."""
-BLOCK, MOST_TOLD = 1 << 20, 5
+BLOCK, PART, MOST_TOLD = 1 << 20, 1 << 17, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,8 @@ class Finite:
         """A part of a tensor, before it is written."""
         first, task = name not in self.begun, self.tasks[name]
         self.begun.add(name)
-        found = dtype in EXPONENTS and has_any(stored, dtype)
+        look = has_any if task.method else copied_any
+        found = dtype in EXPONENTS and look(stored, dtype)
         if not found and first and task.method not in KEEPING:
             found = any(self._held(s) for s in _sources(task))
         if found:
@@ -102,10 +102,20 @@ def has_any(stored: Array, dtype: str) -> bool:
     >>> has_any(np.array([1, np.inf], np.float32), "F32"), has_any(np.ones(3, np.float32), "F32")
     (True, False)
     """
+    from conjoin.kernels.finite import any_full
+
     bits = _bits(stored)
     whole = len(bits) * bits.itemsize // 8 * 8 // bits.itemsize
     words, masks = bits[:whole].view(np.uint64), _masks(dtype)
     return bool(any_full(words, *masks)) or bool(_count(bits[whole:], dtype))
+
+
+def copied_any(stored: Array, dtype: str) -> bool:
+    """As `has_any`, without the compiler, which nothing else needs where tensors are copied."""
+    bits = _bits(stored)
+    mask = bits.dtype.type(EXPONENTS[dtype])
+    parts = (bits[i : i + PART] for i in range(0, len(bits), PART))
+    return any(bool(np.bitwise_and(part, mask).max() == mask) for part in parts)
 
 
 def count(array: Array, dtype: str) -> int:
@@ -119,6 +129,8 @@ def _bits(array: Array) -> Array:
 
 
 def _count(bits: Array, dtype: str) -> int:
+    from conjoin.kernels.finite import count_full
+
     return int(count_full(bits, bits.dtype.type(EXPONENTS[dtype])))
 
 
