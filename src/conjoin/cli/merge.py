@@ -79,7 +79,9 @@ def merge(
     as folder+adapter; of several documents, one that has a name is a model for others. The recipe is checked
     against their headers before anything is written; a message names its line. Memory does not grow with the
     models. A merge that was stopped goes on when the same command is run again, and the bytes are the same.
-    config.json and the tokenizer are those of the base, or of the first model.
+    config.json and the tokenizer are those of the base, or of the first model, unless the recipe says
+    tokenizer_source: base, union or a model; then the rows of all models are matched by token. Models whose
+    vocabularies have different sizes need it.
 
     Methods: linear, slerp, nuslerp, multislerp, karcher, passthrough, task_arithmetic, ties, dare_ties,
     dare_linear, breadcrumbs, breadcrumbs_ties, della, della_linear, model_stock, nearswap, sce, arcee_fusion,
