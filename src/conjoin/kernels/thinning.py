@@ -107,8 +107,8 @@ def draw(out: Array, key: int, start: int) -> None:
     """out (uint32): draws of a key and the positions from `start` on; they depend on nothing else.
 
     RUN positions share a seed of 64 bits, SplitMix64 of the key and their number (Steele et al. 2014). Half
-    of it is where 32-bit counters begin, which two rounds of multiply and xor-shift scramble (multipliers:
-    Wellons, hash prospector, 2018); the other half goes in between the rounds.
+    of it is where 32-bit counters begin, which three rounds of xor-shift and multiply scramble (triple32:
+    Wellons, hash prospector, 2018); the other half goes in after the first round.
     """
     done = 0
     while done < len(out):
@@ -122,9 +122,10 @@ def draw(out: Array, key: int, start: int) -> None:
         part = out[done : done + min(len(out) - done, RUN - np.int64(within))]
         for i in range(len(part)):
             h = np.uint32(begin + np.uint32(i))
-            h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x21F0AAAD))
-            h = np.uint32((h ^ middle ^ (h >> np.uint32(15))) * np.uint32(0x735A2D97))
-            part[i] = h ^ (h >> np.uint32(15))
+            h = np.uint32((h ^ (h >> np.uint32(17))) * np.uint32(0xED5AD4BB))
+            h = np.uint32((h ^ middle ^ (h >> np.uint32(11))) * np.uint32(0xAC4C1B51))
+            h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x31848BAB))
+            part[i] = h ^ (h >> np.uint32(14))
         done += len(part)
 
 
