@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 from tests.transfer.merge.vocabularies import bpe, model, unigram
-from tests.transfer.merge.world import arrays
+from tests.transfer.merge.world import arrays, every_byte
 
 from conjoin.errors import InputError
-from conjoin.transfer.merge import merge_recipe
+from conjoin.transfer.merge import merge_recipe, rows
 from conjoin.transfer.merge.vocabulary import read_vocabulary
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -267,6 +267,31 @@ def test_damaged_tokenizers_are_told(world, raw, why):
     (world / "b" / "tokenizer.json").write_bytes(raw)
     with pytest.raises(InputError, match=why):
         merged(world, "tokenizer_source: union")
+
+
+def test_bytes_do_not_depend_on_blocks_and_a_stop(world, monkeypatch):
+    text = "tokenizer: {source: union, pad_to_multiple_of: 32}"
+    merged(world, text)
+    whole = every_byte(world / "out")
+    monkeypatch.setattr(rows, "BLOCK", 3)
+
+    def stop(_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge_recipe(world / "r.yml", world / "again", report=stop)
+    assert (world / ".again.merging").is_dir()
+    merge_recipe(world / "r.yml", world / "again")
+    assert every_byte(world / "again") == whole
+    assert not (world / ".again.merging").exists()
+
+
+def test_a_tensor_with_tokens_along_another_axis_is_refused(tmp_path):
+    words = [f"w{i}" for i in range(300)]
+    for seed, name in enumerate("ab"):
+        model(tmp_path / name, bpe(words[seed:]), seed, others={"final_logits_bias": (1, 303 - seed)})
+    with pytest.raises(InputError, match=r"final_logits_bias of .* has an entry for each token, but no row"):
+        merged(tmp_path, "tokenizer_source: union")
 
 
 def test_sizes_that_differ_are_refused_without_a_source(world):

@@ -52,7 +52,7 @@ def unigram(pieces, extra=()):
     return whole
 
 
-def model(folder: Path, tokenizer, seed=0, rows=None, dtype="F32", head=True, **config):
+def model(folder: Path, tokenizer, seed=0, rows=None, dtype="F32", head=True, others=None, **config):
     """A folder; `rows` of the embedding: as many as there are tokens, if not given."""
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
@@ -69,6 +69,7 @@ def model(folder: Path, tokenizer, seed=0, rows=None, dtype="F32", head=True, **
     shapes = {"model.embed_tokens.weight": (rows, WIDTH)}
     shapes |= {f"model.layers.{i}.mlp.up_proj.weight": (WIDTH, WIDTH) for i in range(2)}
     shapes |= {"model.norm.weight": (WIDTH,)} | ({"lm_head.weight": (rows, WIDTH)} if head else {})
+    shapes |= others or {}
     rng = np.random.default_rng(seed)
     tensors = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
     header = write_header(((n, dtype, x.shape) for n, x in tensors.items()), {"format": "pt"})

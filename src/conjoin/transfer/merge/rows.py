@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BLOCK = 8 << 20
 """Bytes that are brought over at once."""
+MANY = 256
+"""Rows of a vocabulary that is no mere width of a layer."""
 _LAYER = re.compile(r"(?:^|\.)\d+\.")
 _OTHER = re.compile(r"pos|type|patch|wpe|vision|visual|audio|image|norm|class_emb", re.IGNORECASE)
 _EMBEDDING = re.compile(
@@ -28,7 +30,7 @@ _EMBEDDING = re.compile(
     r"|shared|embeddings?)\.weight$"
 )
 _HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output_layer)\.weight$")
-_WEAK = re.compile(r"head|output|decoder|predictions|embed|wte|shared|proj_out|logits")
+_WEAK = re.compile(r"head|output|decoder|predictions|embed|wte|shared|proj_out|logits|vocab")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,3 +173,10 @@ def token_tensors(model: Weights, config_rows: int | None = None) -> dict[str, i
         if name not in out and (weak or (len(shape) == 2 and _HEAD.search(name))):
             out[name] = shape[0]
     return out
+
+
+def looks_like_tokens(model: Weights, known: Mapping[str, int]) -> list[str]:
+    """Tensors beside the layers that are as long as the vocabulary along some axis, and are not `known`."""
+    rows = next(iter(known.values()), 0)
+    beside = (n for n in model if n not in known and not _LAYER.search(n) and not _OTHER.search(n))
+    return [n for n in beside if rows >= MANY and rows in model[n].entry.shape]
