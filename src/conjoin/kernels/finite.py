@@ -21,7 +21,7 @@ def any_full(words: Array, mask: Any, low: Any, top: Any) -> bool:
     found = np.uint64(0)
     for i in range(len(words)):
         found |= ((words[i] & mask) + low) & top
-    return found != np.uint64(0)
+    return bool(found != np.uint64(0))
 
 
 @jit

@@ -147,7 +147,7 @@ class _Reader:
     def data(self, listed: _Listed, name: str) -> int:
         """Where an entry's bytes begin, by its own header, which must name it as the directory does."""
         raw = self.at(listed.header, 30)
-        named, extra = struct.unpack("<HH", raw[26:30])
+        named, extra = (int(v) for v in struct.unpack("<HH", raw[26:30]))
         own = self.at(listed.header + 30, named)
         if raw[:4] != _LOCAL or own != listed.name or struct.unpack("<H", raw[8:10])[0] != listed.method:
             self.refuse(f"the entry {name[:80]!r} is another one in its own header than in the directory")
