@@ -54,9 +54,10 @@ class Gain:
 class Evidence(Protocol):
     """What judges models. rows: of the held-out data; None where a model gets one number."""
 
-    metric: str
-    better: str
-
+    @property
+    def metric(self) -> str: ...  # noqa: D102
+    @property
+    def better(self) -> str: ...  # noqa: D102
     @property
     def rows(self) -> int | None: ...  # noqa: D102
     def ask(self, model: Any, name: str) -> Any: ...  # noqa: D102
@@ -134,7 +135,8 @@ class _ByRows:
         return found
 
     def value(self, answer: Output, rows: Array | None) -> Estimate:
-        return estimate(self.score, *self._of(rows, answer, self.held.truth), self._weights(rows))
+        one, truth = self._of(rows, answer, self.held.truth)
+        return estimate(self.score, one, truth, self._weights(rows))
 
     def gain(self, a: Output, b: Output, rows: Array | None) -> Gain:
         one, other, truth = self._of(rows, a, b, self.held.truth)

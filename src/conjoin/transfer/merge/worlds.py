@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ import yaml
 
 from conjoin.errors import FileError, InputError
 from conjoin.transfer.merge.models import merge, merge_recipe
-from conjoin.transfer.merge.recipe import MOST_BYTES, Recipe, parse
+from conjoin.transfer.merge.recipe import Recipe, parse, read_recipe
 from conjoin.transfer.merge.stacks import Layout
 from conjoin.transfer.weights import METHODS, checked
 
@@ -30,9 +31,10 @@ Document = dict[str, Any]
 class World(Protocol):
     """Where models come from. names: of the models beside the base; base: its name, or None."""
 
-    names: tuple[str, ...]
-    base: str | None
-
+    @property
+    def names(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def base(self) -> str | None: ...  # noqa: D102
     def single(self, name: str) -> Any: ...  # noqa: D102
     def average(self) -> Any: ...  # noqa: D102
     def merged(self, document: Document) -> Any: ...  # noqa: D102
@@ -134,7 +136,7 @@ def _parameters(recipe: Recipe, name: str, depth: float) -> dict[str, Any]:
         for row in rows:
             given = [
                 v for s in row if wanted in s
-                if (v := s[wanted].at(name, depth, lambda x, w=wanted: checked(method, w, x))) is not None
+                if (v := s[wanted].at(name, depth, partial(checked, method, wanted))) is not None
             ]  # fmt: skip
             values.append(given[0] if given else None)
         if any(v is not None for v in values):
@@ -222,14 +224,7 @@ def read_document(path: Path) -> tuple[Document, Recipe]:
 
     Raises FileError, and InputError where it holds several documents.
     """
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise FileError(f"{path} is larger than any recipe")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise FileError(f"{path} cannot be read: {why}") from error
-    first = parse(text, str(path))
+    first, text = read_recipe(path), path.read_text(encoding="utf-8")
     found: Document = yaml.safe_load(text)
     moved = {n: p for n in first.models if (p := _from_here(n, path.parent)) != n}
     if moved:
