@@ -390,3 +390,39 @@ def test_a_step_may_be_larger_than_the_rows_and_a_single_layer_is_trained() -> N
     assert done.head.name == ""
     with pytest.raises(InputError, match="single layer"):
         finetune(torch.nn.Linear(4, 7), batch, truth)
+
+
+@pytest.mark.parametrize("options", [{"adapter": Lora(rank=2, dropout=0.1)}, {"thaw": 1}, {"rates": 0.5}])
+def test_every_way_is_resumed_to_the_same_bytes(tmp_path: Path, options: Any) -> None:
+    whole = tuned(network(7), **options)
+    calls: list[int] = []
+
+    def stop(event: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(network(7), checkpoints=tmp_path / "c", report=stop, **options)
+    again = tuned(network(7), checkpoints=tmp_path / "c", resume=True, **options)
+    assert not differ(again, whole.module)
+
+
+def test_blocks_of_a_transformer_fall_in_rate_together() -> None:
+    class Small(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Linear(1, 8)
+            layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.encoder = torch.nn.TransformerEncoder(layer, 2)
+            self.fc = torch.nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            return self.fc(self.encoder(self.embed(x[:, :, None])).mean(dim=1))
+
+    done = tuned(Small(), rates=0.5, epochs=1)
+    assert [(u.layer, u.rate) for u in done.layers] == [
+        ("embed", 0.000125), ("encoder.layers.0", 0.00025), ("encoder.layers.1", 0.0005), ("fc", 0.001),
+    ]  # fmt: skip
+    adapted = tuned(Small(), adapter=Lora(rank=1), epochs=1)
+    assert adapted.trained < 500

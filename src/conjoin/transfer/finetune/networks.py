@@ -97,7 +97,7 @@ def _inputs(member: Portable, batch: Batch) -> Array:
     if member.view is not None:
         x = member.view.emit(graph, x)
     graph.output("#" * (1 + max(len(c.name) for c in columns)), x, 1)
-    return cast("Array", Session.of(graph).run(feeds)[0])
+    return Session.of(graph).run(feeds)[0]
 
 
 def _wanted(truth: Output) -> tuple[tuple[str, ...], int, Array, Array]:
