@@ -193,6 +193,18 @@ def test_vocabularies_of_older_files(tmp_path):
     np.testing.assert_array_equal(found[EMBED][3], arrays(tmp_path / "b")[EMBED][2])
 
 
+def test_tokens_beside_older_files_keep_their_ids(tmp_path):
+    for name, words, extra in (("a", ["x", "y"], {"<q>": 2}), ("b", ["y", "z"], {"<r>": 2})):
+        model(tmp_path / name, None, len(words), rows=3)
+        (tmp_path / name / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
+        (tmp_path / name / "merges.txt").write_text("#version: 0.2\n")
+        (tmp_path / name / "added_tokens.json").write_text(json.dumps(extra))
+    _, _, vocabulary = merged(tmp_path, "tokenizer_source: union")
+    assert vocabulary.ids == {"x": 0, "y": 1, "<q>": 2, "z": 3, "<r>": 4}
+    pieces = json.loads((tmp_path / "out" / "vocab.json").read_text())
+    assert pieces["<q>"] == 2  # else it would be numbered from the count of pieces, which is z's id
+
+
 def test_words_of_bert(tmp_path):
     for name, words in (("a", ["[UNK]", "x", "##y"]), ("b", ["[UNK]", "##y", "z"])):
         model(tmp_path / name, None, len(name), rows=3)

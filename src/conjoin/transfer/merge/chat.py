@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from conjoin.errors import FileError, listed, nearest
-from conjoin.transfer.merge.recipe import Recipe
+from conjoin.transfer.merge.parts import Recipe
 
 FILE, CONFIG, AUTO = "chat_template.jinja", "tokenizer_config.json", "auto"
 TEMPLATES = {

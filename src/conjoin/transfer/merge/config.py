@@ -12,8 +12,8 @@ from typing import Any
 from conjoin.errors import FileError, listed
 from conjoin.transfer.checkpoints.dtypes import FLOATS, NAMES
 from conjoin.transfer.checkpoints.header import SIZES
+from conjoin.transfer.merge.parts import Recipe
 from conjoin.transfer.merge.plan import Plan
-from conjoin.transfer.merge.recipe import Recipe
 from conjoin.transfer.merge.vocabulary import read_vocabulary
 
 CONFIG, GENERATION = "config.json", "generation_config.json"

@@ -13,8 +13,8 @@ from conjoin.errors import FileError
 from conjoin.transfer.merge.chat import FILE as CHAT
 from conjoin.transfer.merge.chat import chat_template, with_template
 from conjoin.transfer.merge.config import MOST, configs_of
+from conjoin.transfer.merge.parts import Case, Recipe, Settings
 from conjoin.transfer.merge.plan import Plan
-from conjoin.transfer.merge.recipe import Case, Recipe, Settings
 from conjoin.transfer.merge.tokens import folder_of
 from conjoin.transfer.merge.vocabulary import FILES, files_of_vocabulary, read_vocabulary
 

@@ -22,7 +22,7 @@ import numpy as np
 from conjoin.errors import FileError, listed, nearest
 from conjoin.transfer.checkpoints import Weights
 from conjoin.transfer.checkpoints.dtypes import FLOATS, wider
-from conjoin.transfer.merge.recipe import Recipe
+from conjoin.transfer.merge.parts import Recipe
 from conjoin.transfer.merge.rows import Retokened, Rows, looks_like_tokens, token_tensors
 from conjoin.transfer.merge.vocabulary import PIECES, Vocabulary, plain, read_vocabulary
 from conjoin.transfer.merge.wanted import BASE, UNION, Row, Wanted
@@ -214,8 +214,8 @@ class _Joiner:
                 rows = table.rows(model, dtype, (count, *entry.shape[1:]))
                 if rows.mean is not None or entry.shape[0] != count or not _in_order(rows.own):
                     found[model][name] = rows
-        for model, rows in enumerate(found):
-            lost = looks_like_tokens(self.inputs[model], self.tensors[model]) if rows else []
+        for model, changed in enumerate(found):
+            lost = looks_like_tokens(self.inputs[model], self.tensors[model]) if changed else []
             if lost:
                 self.recipe.refuse(
                     f"{listed(lost)} of {self.names[model]} has an entry for each token, but no row; such a "

@@ -259,19 +259,22 @@ def files_of_vocabulary(found: Vocabulary) -> dict[str, bytes]:
     if not found.changed:
         return raw
     raw = {n: b for n, b in raw.items() if n not in PIECES}  # they would not know of the change
+    pieces = _written_pieces(found)
     if found.form == JSON:
-        raw[JSON] = _json_of(found)
+        raw[JSON] = _json_of(found, pieces)
         raw = {n: b for n, b in raw.items() if n not in (VOCAB, MERGES, WORDS)}
     elif found.form == VOCAB:
-        raw[VOCAB] = _dumped(dict(found.pieces))
+        raw[VOCAB] = _dumped(pieces)
         if found.merges:
             lines = ["#version: 0.2", *(" ".join(m) for m in found.merges), ""]
             raw[MERGES] = "\n".join(lines).encode()
     else:
-        raw[WORDS] = ("\n".join(_dense(found.pieces)) + "\n").encode()
+        raw[WORDS] = ("\n".join(_dense(pieces)) + "\n").encode()
     ids = found.ids
-    if ADDED in raw or found.form != JSON:
-        raw[ADDED] = _dumped({t["content"]: t["id"] for t in found.added if t["content"] not in found.pieces})
+    outside = {t["content"]: t["id"] for t in found.added if t["content"] not in pieces}
+    raw.pop(ADDED, None)
+    if outside and (found.form != JSON or (found.folder / ADDED).is_file()):
+        raw[ADDED] = _dumped(outside)
     if CONFIG in raw or found.form != JSON:
         config = _object(found.folder / CONFIG) if CONFIG in raw else {}
         if "added_tokens_decoder" in config or found.form != JSON:
@@ -302,16 +305,21 @@ def _specials(found: dict[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
     return out
 
 
-def _json_of(found: Vocabulary) -> bytes:
-    whole = {**found.whole, "model": dict(found.whole["model"])}
-    whole["added_tokens"] = sorted((dict(t) for t in found.added), key=lambda t: int(t["id"]))
+def _written_pieces(found: Vocabulary) -> dict[str, int]:
+    """Pieces, and tokens that are found whole where these would get other ids: libraries number them from the
+    count of pieces, but where they are pieces.
+    """
     pieces = dict(found.pieces)
     outside = [t for t in found.added if t["content"] not in pieces]
-    straight = sorted(t["id"] for t in outside) == list(range(len(pieces), len(pieces) + len(outside)))
-    if (
-        outside and not straight
-    ):  # libraries number added tokens from the count of pieces, but where they are pieces
+    straight = range(len(pieces), len(pieces) + len(outside))
+    if sorted(t["id"] for t in outside) != list(straight):
         pieces |= {t["content"]: t["id"] for t in outside}
+    return pieces
+
+
+def _json_of(found: Vocabulary, pieces: Mapping[str, int]) -> bytes:
+    whole = {**found.whole, "model": dict(found.whole["model"])}
+    whole["added_tokens"] = sorted((dict(t) for t in found.added), key=lambda t: int(t["id"]))
     if found.kind == "Unigram":
         low = min(found.scores.values(), default=0.0) - 10
         whole["model"]["vocab"] = [[p, found.scores.get(p, low)] for p in _dense(pieces)]
