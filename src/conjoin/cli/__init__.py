@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Annotated, Any
 
@@ -27,17 +27,6 @@ from conjoin.cli.show import error_text, note, print_error, print_json
 from conjoin.errors import ConjoinError, StoppedError
 
 DEBUG = "CONJOIN_DEBUG"
-
-app = typer.Typer(
-    name="conjoin",
-    help="Many models, one answer: train or bring several models, fuse them, use them as one.",
-    epilog="First steps: conjoin fit loans.csv --target status -o loans.conjoin",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 VERBS: dict[str, Callable[..., None]] = {
     "fit": fit.fit,
@@ -110,10 +99,6 @@ def _stopped(*, json: bool) -> int:
     return _told(StoppedError("stopped; nothing was written"), json=json)
 
 
-for _name, _verb in VERBS.items():
-    app.command(_name, help=_help(_verb.__doc__ or ""), no_args_is_help=True)(_guarded(_verb))
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -122,7 +107,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _common(
     version: Annotated[
         bool,
@@ -137,6 +121,28 @@ def _common(
 ) -> None:
     if debug:
         os.environ[DEBUG] = "1"
+
+
+def _application(names: Iterable[str]) -> typer.Typer:
+    """The command with these verbs."""
+    found = typer.Typer(
+        name="conjoin",
+        help="Many models, one answer: train or bring several models, fuse them, use them as one.",
+        epilog="First steps: conjoin fit loans.csv --target status -o loans.conjoin",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    found.callback()(_common)
+    for name in names:
+        verb = VERBS[name]
+        found.command(name, help=_help(verb.__doc__ or ""), no_args_is_help=True)(_guarded(verb))
+    return found
+
+
+app = _application(VERBS)
 
 
 def main() -> None:
@@ -154,8 +160,9 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; returns its exit status."""
-    try:
-        app(list(arguments), prog_name="conjoin")
+    alone = arguments[:1] if arguments and arguments[0] in VERBS else None
+    try:  # options of other verbs take a while to look at
+        (_application(alone) if alone else app)(list(arguments), prog_name="conjoin")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     return 0
