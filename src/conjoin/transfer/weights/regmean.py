@@ -62,6 +62,9 @@ def solved(moments: Array, gap: Array, ridge: float) -> Array:
     """
     if not len(moments):
         return gap
+    if ridge > float(np.trace(moments)) * len(moments) * float(np.finfo(moments.dtype).eps):
+        held = moments + ridge * np.eye(len(moments), dtype=moments.dtype)
+        return np.asarray(np.linalg.solve(held, gap.T).T)  # far cheaper than eigenvectors
     values, vectors = np.linalg.eigh(moments)
     limit = max(float(values[-1]), 0.0) * len(values) * float(np.finfo(values.dtype).eps)
     inverse = np.zeros_like(values)
