@@ -237,6 +237,11 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
         train(network(), squared, data(49), settings=QUICK, checkpoints=tmp_path, resume=True)
     with pytest.raises(FileError, match="another module"):
         train(network(norm=True), squared, data(), settings=QUICK, checkpoints=tmp_path, resume=True)
+    tensors, metadata = saved.read_tensors(tmp_path / saved.STATE)
+    for counters in ("[]", "{}", "{", '{"settings": 3}'):
+        saved.write_tensors(tmp_path / saved.STATE, tensors, {**metadata, "counters": counters})
+        with pytest.raises(FileError, match="damaged"):
+            train(network(), squared, data(), settings=QUICK, checkpoints=tmp_path, resume=True)
     (tmp_path / saved.STATE).write_bytes(b"\x80\x02pickle")
     with pytest.raises(FileError, match="pickle"):
         train(network(), squared, data(), settings=QUICK, checkpoints=tmp_path, resume=True)

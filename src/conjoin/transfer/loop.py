@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conjoin.errors import InputError, listed, need
+from conjoin.errors import FileError, InputError, listed, need
 from conjoin.train.progress import Event, Progress, silent
 from conjoin.transfer import saved
 from conjoin.transfer.training import (
@@ -396,17 +396,20 @@ def _resumed(
     """The state of a training that was stopped. Raises InputError where it was another training."""
     best, told = saved.read_state(folder, module, optimiser)
     now = _counters(_State(), settings, groups, count)
-    before = {**told["settings"], "rows": told["rows"]}
-    wanted = {**now["settings"], "rows": count}
-    shown = listed(f"{k} was {before.get(k)}, is {v}" for k, v in wanted.items() if before.get(k) != v)
+    try:
+        before, wanted = {**told["settings"], "rows": told["rows"]}, {**now["settings"], "rows": count}
+        shown = listed(f"{k} was {before.get(k)}, is {v}" for k, v in wanted.items() if before.get(k) != v)
+        score = math.inf if told["best_score"] is None else float(told["best_score"])
+        history = [Epoch(**e) for e in told["history"]]
+        state = _State(
+            int(told["step"]), float(told["loss_sum"]), int(told["seen"]), history, best,
+            int(told["best_epoch"]), score, told["stopped"],
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"the training in {str(folder)!r} is damaged: {error!r}") from error
     if shown:
         raise InputError(f"the training in {str(folder)!r} was another one ({shown}); resume it as it was")
-    score = math.inf if told["best_score"] is None else told["best_score"]
-    history = [Epoch(**e) for e in told["history"]]
-    return _State(
-        told["step"], told["loss_sum"], told["seen"], history, best, told["best_epoch"], score,
-        told["stopped"],
-    )  # fmt: skip
+    return state
 
 
 def _finished(run: _Run, state: _State, flags: Mapping[str, bool], modes: Mapping[str, bool]) -> Trained:

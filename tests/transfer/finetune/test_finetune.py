@@ -158,6 +158,8 @@ def test_layers_thaw_from_the_head_down() -> None:
     module = network()
     done = tuned(module, thaw=2, epochs=3)
     assert [u.begin for u in done.layers] == [4, 2, 0]
+    assert done.notes == ("the training ended before 0 thawed",)
+    assert done.frozen == 5 * 16 + 2 * 16
     changed = differ(done, module)
     assert "0.weight" not in changed
     assert {"3.weight", "5.weight"} <= changed

@@ -84,7 +84,7 @@ def finetune(
     adapter: str | Lora | None = None,
     head: str | None = None,
     classes: Sequence[str] | None = None,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
     validation: float | tuple[Batch, Output] = 0.2,
     weights: Any = None,
     class_weights: Mapping[str, float] | None = None,
@@ -151,7 +151,10 @@ def finetune(
         tuned, loss, data, settings=settings, groups=groups, checkpoints=checkpoints, resume=resume,
         validate=_validation(held, loss, batch_size), report=report,
     )  # fmt: skip
-    names = {n for g in groups for n in g.names}
+    names = {n for g in groups if g.begin < len(done.history) for n in g.names}
+    late = [u.layer for u in uses if u.rate is not None and u.begin >= len(done.history)]
+    if late:
+        notes.append(f"the training ended before {listed(late)} thawed")
     sizes = {n: p.numel() for n, p in done.module.named_parameters()}
     learned = sum(sizes[n] for n in names)
     kept = None if lora is None else adapters.adapter_of(done.module, lora, targets, fit.head.name)
@@ -169,7 +172,7 @@ def finetune(
     )  # fmt: skip
 
 
-def _columns(batch: Batch, wanted: Sequence[str] | None) -> tuple[Column, ...]:
+def _columns(batch: Batch, wanted: str | Sequence[str] | None) -> tuple[Column, ...]:
     """The columns that the module reads, with their types."""
     if rows_of(batch) == 0:
         raise InputError("the batch has no rows, so there is nothing to learn from")
@@ -177,7 +180,7 @@ def _columns(batch: Batch, wanted: Sequence[str] | None) -> tuple[Column, ...]:
     if len(set(lengths.values())) > 1:
         told = listed(f"{n} has {k}" for n, k in lengths.items())
         raise ColumnError(f"the columns have different numbers of rows: {told}")
-    names = list(batch) if wanted is None else list(wanted)
+    names = list(batch) if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
     missing = [n for n in names if n not in batch]
     if missing:
         raise ColumnError(f"column {missing[0]!r} is missing; the batch has {listed(batch)}")
