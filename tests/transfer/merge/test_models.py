@@ -142,6 +142,19 @@ def test_merge_of_state_dicts_and_of_folders_are_the_same(here):
         np.testing.assert_array_equal(x, there[name])
 
 
+def test_greedy_soup_of_folders(here):
+    wanted = world.arrays(here / "one")["lm_head.weight"]
+
+    def score(state):
+        return -float(np.square(np.asarray(state["lm_head.weight"], float) - wanted).sum())
+
+    place = conjoin.merge([here / "two", here / "one"], "greedy_soup", score=score, out=here / "out")
+    for name, x in world.arrays(place).items():
+        np.testing.assert_array_equal(x, world.arrays(here / "one")[name])
+    with pytest.raises(InputError, match="needs score="):
+        conjoin.merge([here / "one"], "greedy_soup", out=here / "more")
+
+
 def test_merge_of_torch_modules():
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)

@@ -60,7 +60,7 @@ def merge_in_memory(
     return answer
 
 
-def greedy_soup(models: Mapping[str, Any] | Sequence[Any], score: Callable[[Any], float]) -> Soup[Any]:
+def greedy_soup(models: Mapping[str, Any] | Sequence[Any], score: Callable[[Any], float] | None) -> Soup[Any]:
     """The greedy soup of models, and which of them are in it (Wortsman et al. 2022, arXiv 2203.05482).
 
     models: state dicts or torch modules, by name or in order. score: of such a model on held-out data; larger

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from conjoin.errors import InputError
-from conjoin.transfer.checkpoints.dtypes import dtype_of
+from conjoin.transfer.checkpoints import open_checkpoint
+from conjoin.transfer.checkpoints.dtypes import dtype_of, read_as
 from conjoin.transfer.merge.documents import Folder, merge_documents, run_seen
 from conjoin.transfer.merge.files import files_of
-from conjoin.transfer.merge.memory import merge_in_memory, method_for
+from conjoin.transfer.merge.memory import greedy_soup, merge_in_memory, method_for
 from conjoin.transfer.merge.plan import plan
 from conjoin.transfer.merge.recipe import Case, Input, Recipe, Setting, Slice, read_recipes
 from conjoin.transfer.merge.states import named
@@ -133,11 +134,14 @@ def merge(
             raise InputError("models must be all folders, all state dicts or all torch modules")
         if out is None:
             raise InputError("folders are merged into a folder; give out=")
-        if method in NEEDING or data is not None:
-            raise InputError(
-                f"{method} with data or a score works on torch modules and state dicts, not folders"
-            )
-        recipe = _recipe(found, [os.fspath(m) for m in given.values()], base, parameters or {}, dtype)
+        folders = {n: os.fspath(m) for n, m in given.items()}
+        if method == "greedy_soup":
+            soup = greedy_soup({n: _opened(m) for n, m in folders.items()}, score)
+            found = method_for("uniform_soup")
+            folders = dict(list(folders.items())[i] for i in soup.taken)
+        elif method in NEEDING or data is not None:
+            raise InputError(f"{method} with data works on torch modules and state dicts, not folders")
+        recipe = _recipe(found, list(folders.values()), base, parameters or {}, dtype)
         return _run(recipe, Path, Path(out), seed, threads, SHARD_BYTES, None, force).path
     if out is not None or dtype is not None:
         raise InputError("out and dtype are for folders; a model in memory is returned")
@@ -165,6 +169,16 @@ def _chosen(models: Any, score: Any, base: Any, parameters: Any, seed: int) -> A
     if score is None:
         return merge(models, "linear", parameters={"weight": 1.0})
     return choose(models, score, base=base, seed=seed).model
+
+
+def _opened(folder: str) -> dict[str, Any]:
+    """The tensors of a folder as a state dict: read when they are looked at, but for 8-bit floats."""
+    found = open_checkpoint(Path(folder))
+    out = {}
+    for name, place in found.items():
+        kind, array = place.entry.dtype, found.array(name)
+        out[name] = read_as(array, kind, "F32") if kind.startswith("F8") else array
+    return out
 
 
 def _by_name(what: str, values: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
