@@ -63,6 +63,37 @@ def test_bytes_depend_on_neither_threads_nor_shards(tmp_path, dtype):
     assert every_tensor(tmp_path / "other") != wanted
 
 
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize("method", [None, "linear", "task_arithmetic", "passthrough"])
+def test_ranges_of_a_tensor_are_the_same_as_the_whole(tmp_path, monkeypatch, method, dtype):
+    inputs = models(tmp_path / "in", 300, 7, 3)
+    shared = {"normalize": True, "lambda": 0.7}
+    each = {"weight": (0.3, 0.5), "scale": (0.5,)}
+    base = Source(0, "t0") if method == "task_arithmetic" else None
+    sources = (
+        (Source(1, "t0"), Source(2, "t0")) if method in ("linear", "task_arithmetic") else (Source(1, "t0"),)
+    )
+    task = Task("t0", dtype, (300, 7), sources, method, base, shared, each)
+    run([task], inputs, tmp_path / "whole")
+    seen = []
+    monkeypatch.setattr(stream, "RANGE", 64)
+    run([task], inputs, tmp_path / "ranges", threads=3, report=lambda p: seen.append(p.name))
+    assert every_byte(tmp_path / "ranges") == every_byte(tmp_path / "whole")
+    assert seen == ["t0"]
+
+
+def test_every_part_is_seen_before_it_is_written(tmp_path):
+    inputs = models(tmp_path / "in")
+    seen = {}
+
+    def check(name, numbers, dtype):
+        assert dtype == "BF16"
+        seen[name] = seen.get(name, b"") + numbers.tobytes()
+
+    run(tasks(inputs), inputs, tmp_path / "out", check=check)
+    assert seen == every_tensor(tmp_path / "out")
+
+
 class Killed(BaseException):
     """Ends a run as a signal would."""
 

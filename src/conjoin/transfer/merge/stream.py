@@ -12,8 +12,10 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from conjoin.errors import FileError, InputError
-from conjoin.transfer.checkpoints import Weights, write_header
+from conjoin.transfer.checkpoints import Checkpoint, Weights, write_header
 from conjoin.transfer.checkpoints.checkpoint import INDEX, SINGLE
 from conjoin.transfer.checkpoints.dtypes import STORED, formula_type, wider, write_as
 from conjoin.transfer.checkpoints.header import SIZES
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 SHARD_BYTES = 5_000_000_000
 JOURNAL, PLAN = "done.txt", "plan.txt"
 CHUNK = 1 << 20
+RANGE = 1 << 23
+"""Elements of a range of a large tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,15 +228,22 @@ def _merge(
     whole, ready = sum(s.bytes for s in shards), sum(_bytes(t) for t in tasks if t.name in done)
     homes = {t.name: s for s in shards for t in s.tasks}
     rest = sorted((t for t in tasks if t.name not in done), key=lambda t: -_bytes(t))
+    pieces = [(t, part) for t in rest for part in _ranges(t, inputs)]
+    left = Counter(t.name for t, _ in pieces)
     with (
         (working / JOURNAL).open("a", encoding="utf-8") as journal,
         ThreadPoolExecutor(max(1, threads)) as pool,
     ):
-        begun = {pool.submit(_one, t, inputs, working, homes[t.name], seed, check): t for t in rest}
+        begun = {
+            pool.submit(_one, t, part, inputs, working, homes[t.name], seed, check): t for t, part in pieces
+        }
         try:
             for future in as_completed(begun):
                 future.result()
                 task = begun[future]
+                left[task.name] -= 1
+                if left[task.name]:
+                    continue
                 journal.write(json.dumps(task.name, ensure_ascii=False) + "\n")
                 journal.flush()
                 ready += _bytes(task)
@@ -243,19 +254,39 @@ def _merge(
             raise
 
 
+def _ranges(task: Task, inputs: Sequence[Weights]) -> list[slice | None]:
+    """Ranges of a large tensor that threads merge side by side, where each number follows from those at its
+    place alone; else None, the whole.
+    """
+    n = math.prod(task.shape)
+    sources = (*task.sources, *([task.base] if task.base else []))
+    alone = task.method is None or METHODS[task.method].elementwise
+    stored = all(isinstance(inputs[s.model], Checkpoint) for s in sources)  # a view makes a tensor as a whole
+    if n < 2 * RANGE or not alone or not stored:
+        return [None]
+    return [slice(start, min(start + RANGE, n)) for start in range(0, n, RANGE)]
+
+
 def _one(
-    task: Task, inputs: Sequence[Weights], working: Path, shard: _Shard, seed: int, check: Check | None
+    task: Task,
+    part: slice | None,
+    inputs: Sequence[Weights],
+    working: Path,
+    shard: _Shard,
+    seed: int,
+    check: Check | None,
 ) -> None:
-    """Merge one tensor into its place."""
+    """Merge one tensor, or a range of it, into its place."""
     if not _bytes(task):
         return
     with (working / shard.name).open("r+b", buffering=0) as file:
         begin = 8 + int.from_bytes(file.read(8), "little") + shard.starts[task.name]
+        begin += 0 if part is None else part.start * SIZES[task.dtype]
         sink = _Sink(file.fileno(), begin, task, _kind(task, inputs), check)
         if task.method is None:
-            _copy(inputs[task.sources[0].model], task.sources[0].name, sink)
+            _copy(inputs, task.sources[0], part, sink)
         else:
-            _merged(task, inputs, working / f"{begin}-{shard.name}.part", sink, seed)
+            _merged(task, part, inputs, working / f"{begin}-{shard.name}.part", sink, seed)
 
 
 def _kind(task: Task, inputs: Sequence[Weights]) -> str:
@@ -268,13 +299,15 @@ def _kind(task: Task, inputs: Sequence[Weights]) -> str:
     return stored if stored == task.dtype else "F64" if stored == "F64" else "F32"
 
 
-def _merged(task: Task, inputs: Sequence[Weights], scratch: Path, sink: _Sink, seed: int) -> None:
+def _merged(
+    task: Task, part: slice | None, inputs: Sequence[Weights], scratch: Path, sink: _Sink, seed: int
+) -> None:
     """Merge one tensor into its sink; formulas that do not answer in parts fill a scratch file first."""
     places = [inputs[s.model][s.name].entry for s in (*task.sources, *([task.base] if task.base else []))]
     kind = wider(tuple(p.dtype for p in places))
-    tensors = tuple(_tensor(inputs, s, kind) for s in task.sources)
-    base = None if task.base is None else _tensor(inputs, task.base, kind)
-    answer = np.memmap(scratch, STORED[sink.kind], "w+", shape=task.shape)
+    tensors = tuple(_tensor(inputs, s, kind, part) for s in task.sources)
+    base = None if task.base is None else _tensor(inputs, task.base, kind, part)
+    answer = np.memmap(scratch, STORED[sink.kind], "w+", shape=tensors[0].shape)
     try:
         shared, each = task.shared or {}, task.each or {}
         given = Given(task.name, tensors, base, shared, each, seed, answer, sink)
@@ -309,18 +342,20 @@ class _Sink:
         self.taken += len(numbers)
 
 
-def _tensor(inputs: Sequence[Weights], source: Source, kind: str) -> Any:
+def _tensor(inputs: Sequence[Weights], source: Source, kind: str, part: slice | None) -> Any:
+    """A tensor as formulas of this type take it, or a range of its elements."""
     checkpoint = inputs[source.model]
-    return widened(checkpoint.array(source.name), checkpoint[source.name].entry.dtype, kind)
+    array = checkpoint.array(source.name)
+    if part is not None:
+        array = array.reshape(-1)[part]
+    return widened(array, checkpoint[source.name].entry.dtype, kind)
 
 
-def _copy(checkpoint: Weights, name: str, sink: _Sink) -> None:
+def _copy(inputs: Sequence[Weights], source: Source, part: slice | None, sink: _Sink) -> None:
     """A tensor as it is, or in another type."""
-    stored = checkpoint[name].entry.dtype
-    x = checkpoint.array(name).reshape(-1)
-    wide = widened(x, stored, sink.kind)
+    x = _tensor(inputs, source, sink.kind, part).reshape(-1)
     for block in _chunks(len(x)):
-        sink(block.start, wide[block])
+        sink(block.start, x[block])
 
 
 def _chunks(n: int) -> Iterator[slice]:

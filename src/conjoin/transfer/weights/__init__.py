@@ -83,6 +83,7 @@ METHODS: dict[str, Method] = {
             "none",
             {"weight": _WEIGHT, "normalize": Parameter(bool, True)},
             paper="Wortsman et al. 2022, arXiv 2203.05482",
+            elementwise=True,
         ),
         Method(
             "uniform_soup",
@@ -90,6 +91,7 @@ METHODS: dict[str, Method] = {
             "none",
             {"weight": _RELATIVE, "normalize": Parameter(bool, True)},
             paper="Wortsman et al. 2022, arXiv 2203.05482",
+            elementwise=True,
         ),
         Method(
             "slerp",
@@ -132,6 +134,7 @@ METHODS: dict[str, Method] = {
             {"scale": Parameter(float, None, per_model=True, optional=True)},
             1,
             1,
+            elementwise=True,
         ),
         Method(
             "task_arithmetic",
@@ -146,6 +149,7 @@ METHODS: dict[str, Method] = {
                 "rescale": Parameter(Rescale, Rescale("false")),
             },
             paper="Ilharco et al. 2023, arXiv 2212.04089",
+            elementwise=True,
         ),
         Method("ties", **_tasks("largest", elect=True, normalize=True, rescale="false"), paper=TIES),
         Method(
@@ -194,7 +198,9 @@ METHODS: dict[str, Method] = {
             2,
             paper="Jang et al. 2024, arXiv 2403.19522",
         ),
-        Method("nearswap", _linear.nearswap, "required", {"t": Parameter(float, low=0)}, 1, 1),
+        Method(
+            "nearswap", _linear.nearswap, "required", {"t": Parameter(float, low=0)}, 1, 1, elementwise=True
+        ),
         Method(
             "sce",
             _changes.sce,

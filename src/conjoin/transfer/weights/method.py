@@ -181,7 +181,8 @@ class Stack:
 @dataclass(frozen=True, slots=True)
 class Method:
     """A way of merging. merge: fills `Given.out`. base: whether it takes a base model. least, most: models
-    beside the base. random: whether it draws. paper: where it is from.
+    beside the base. random: whether it draws. paper: where it is from. elementwise: whether each number of
+    the answer follows from those at its place alone.
     """
 
     name: str
@@ -192,6 +193,7 @@ class Method:
     most: int | None = None
     random: bool = False
     paper: str = ""
+    elementwise: bool = False
 
     def check_models(self, count: int, *, base: bool) -> None:
         """Raises InputError where the method cannot take so many models, or needs a base, or takes none."""
