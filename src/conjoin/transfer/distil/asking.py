@@ -138,4 +138,4 @@ def numbers_of(output: Output, card: Card) -> tuple[Array, Array]:
             "a student of a table learns one"
         )
     values = values.reshape(len(output), -1)
-    return values, output.answered & np.isfinite(values).all(axis=1)
+    return values, np.asarray(cast(Any, output).answered & np.isfinite(values).all(axis=1))

@@ -237,7 +237,7 @@ def _output(card: Card, truth: Array) -> Output:
     known = np.isfinite(truth).all(axis=1)
     if card.classes:
         return Labels(np.where(known, np.nan_to_num(truth).argmax(axis=1), -1), card.classes)
-    return Values(np.where(known, truth[:, 0], 0.0), known)
+    return Values(np.where(known, truth[:, 0], 0.0), np.asarray(known))
 
 
 def _notes(card: Card, known: str, held: Held | None, holdout: Any) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ class How:
     progress: Progress
     clock: Clock
     begin: float
+    cpu: float
 
     def tell(self, message: str, stage: Any = "train") -> None:
         """An event without numbers."""

@@ -81,6 +81,7 @@ class Report:
     times_smaller: float | None
     rows: Mapping[str, int]
     seconds: float
+    cpu_seconds: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 ALONE = 0.3
 """The share of the time left that the student alone may take."""
+MANY = 3
+"""Where so many rows were made for each row of the table, the few that are held out need no second fit."""
 
 
 def task_of(card: Card) -> str:
@@ -105,9 +107,10 @@ class Named(School):
         target = softened(lesson.target, how.temperature)
         truth = lesson.truth if lesson.card.levels else None
         rows = weighted(target, lesson.card, truth=truth, hard=how.hard)
-        fold, aside = self._held_out(np.isfinite(target).all(axis=1))
+        fold, aside = self._held_out(np.asarray(np.isfinite(target).all(axis=1)))
+        many = lesson.made >= MANY * lesson.count
         settings = taught_settings(self.student, width_of(lesson.card))
-        found = self._learned(settings, rows, fold, how.clock, aside)
+        found = self._learned(settings, rows, fold, how.clock, None if many else aside, again=not many)
         return self._member(at_temperature(found, how.temperature), "distilled")
 
     def _held_out(self, known: Array) -> tuple[Array, Array]:
@@ -122,11 +125,26 @@ class Named(School):
         return fold, aside
 
     def _learned(
-        self, settings: Mapping[str, Any], rows: Rows, fold: Array, clock: Clock, aside: Array | None
+        self,
+        settings: Mapping[str, Any],
+        rows: Rows,
+        fold: Array,
+        clock: Clock,
+        aside: Array | None,
+        *,
+        again: bool = True,
     ) -> Any:
         try:
             return learn(
-                self.student, settings, self.desk, rows, fold, seed=self.how.seed, clock=clock, aside=aside
+                self.student,
+                settings,
+                self.desk,
+                rows,
+                fold,
+                seed=self.how.seed,
+                clock=clock,
+                aside=aside,
+                again=again,
             ).model
         except OutOfTimeError as error:
             raise InputError(f"{error}: raise the time limit, or take a quicker student") from error

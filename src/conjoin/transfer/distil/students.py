@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TREES = 4_000
 """Trees that a taught booster has at most; every class and every quantile level has trees of its own."""
-ROUNDS = (60, 1_000)
+ROUNDS = (60, 500)
 """Fewest and most rounds of a taught booster."""
 
 
@@ -52,7 +52,7 @@ class Student:
 STUDENTS: dict[str, Student] = {
     "lightgbm": Student(LEARNERS["lightgbm"], "lightgbm", taught={
         "learning_rate": 0.1, "bagging_freq": 0, "bagging_fraction": 1.0, "feature_fraction": 0.8,
-        "lambda_l2": 0.1, "min_data_in_leaf": 10, "num_leaves": 31,
+        "lambda_l2": 0.1, "min_data_in_leaf": 5, "num_leaves": 127,
     }),
     "xgboost": Student(LEARNERS["xgboost"], "xgboost", taught={
         "eta": 0.1, "subsample": 1.0, "colsample_bytree": 0.8, "lambda": 0.5, "min_child_weight": 0.1,
@@ -158,8 +158,9 @@ def learn(
     seed: int,
     clock: Clock,
     aside: Array | None = None,
+    again: bool = True,
 ) -> Fitted:
-    """One model of all these rows: first with rows held out, to find when to stop, then on all of them.
+    """One model of these rows: first with rows held out, to find when to stop, then again on all of them.
 
     fold: (n,) of the desk's rows: in which a row is held out, -1 never. aside: (n,) rows that are left out of
     the first fit, because they were made of held-out ones. Where there is no time for the second fit, the
@@ -171,7 +172,7 @@ def learn(
     first = student.learner.fit(
         problem, settings, seed=seed, clock=clock.within(0.5 * clock.left()), record=None
     )
-    if not student.entry:
+    if not again or not student.entry:
         return first
     taken = (time.monotonic() - begin) * (1.3 / max(1, len(problem.splits) - 1))
     if clock.left() < taken:
@@ -206,8 +207,8 @@ def at_temperature(model: Any, temperature: float) -> Any:
         return replace(model, weight=model.weight * temperature, base=model.base * temperature)
     if isinstance(model, Linear) and model.link in ("sigmoid", "softmax"):
         kind = model.coefficients.dtype
-        grown = (np.asarray(a * temperature, dtype=kind) for a in (model.coefficients, model.intercept))
-        return replace(model, **dict(zip(("coefficients", "intercept"), grown, strict=True)))
+        slopes, intercept = (np.asarray(a * temperature, kind) for a in (model.coefficients, model.intercept))
+        return replace(model, coefficients=slopes, intercept=intercept)
     if isinstance(model, NetworkWeights) and model.task == "classes":
         kind = model.head.dtype
         head, bias = (np.asarray(a * temperature, dtype=kind) for a in (model.head, model.head_bias))

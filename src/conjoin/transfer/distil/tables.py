@@ -96,6 +96,7 @@ def distil(
     how = How(
         *(learner, float(temperature), float(hard), augment, float(factor), int(most_rows), metric, threads),
         *(seed, name or label, progress, Clock.seconds(limit if limit > 0 else 0.0), begin),
+        cpu=time.process_time(),
     )
     _check(how, limit, teacher.card)
     data = data_of(
@@ -127,6 +128,13 @@ def _check(how: How, limit: float, card: Card) -> None:
         raise InputError("factor must be 0 or more, most_rows 1 or more")
     if how.threads < 0:
         raise InputError(f"threads must be 0 (one per core) or more, not {how.threads}")
+    if how.metric is not None:
+        score = score_of(how.metric) if isinstance(how.metric, str) else how.metric
+        kind = "probabilities" if card.classes else card.kind
+        if score.kind != kind or (card.kind == "labels" and not score.decisions):
+            raise InputError(
+                f"the metric {score.name!r} scores {score.kind}; the teacher answers {card.kind}"
+            )
     if how.temperature == 1:
         return
     if card.kind != "probabilities":
@@ -191,7 +199,7 @@ def _report(
     )
     if data.held is not None:
         plain = _scored(plain, teacher, made, seconds, data, how)
-    return replace(plain, seconds=time.monotonic() - how.begin)
+    return replace(plain, seconds=time.monotonic() - how.begin, cpu_seconds=time.process_time() - how.cpu)
 
 
 def _scored(
@@ -210,10 +218,8 @@ def _scored(
         return replace(plain, notes=(*plain.notes, why))
     found |= {role: timed(member, held.batch) for role, member in made.items()}
     first = found["distilled"].output
-    score = default_score(first) if how.metric is None else how.metric
+    score = cast(Score, default_score(found["teacher"].output) if how.metric is None else how.metric)
     score = score_of(score) if isinstance(score, str) else score
-    if not isinstance(score, Score):
-        raise InputError(f"the metric {score!r} is for another kind of answer than {first.kind}")
     members = {"teacher": teacher, **made}
     stands = {
         role: standing(members[role], f, held.truth, score, seconds=seconds.get(role))
@@ -226,15 +232,17 @@ def _scored(
         notes += (
             "the student alone is better than the distilled one on the held-out rows, so it is the answer",
         )
-    three = (found[k].output for k in ("teacher", "alone", "distilled"))
+    a, b, c = (found[k].output for k in ("teacher", "alone", "distilled"))
     mine, theirs = stands[kept], stands["teacher"]
     return replace(
         plain,
         kept=kept,
         metric=score.name,
         better=score.better,
-        **stands,
-        gap=gap_of(score, *three, held.truth, seed=how.seed),
+        teacher=stands["teacher"],
+        alone=stands["alone"],
+        distilled=stands["distilled"],
+        gap=gap_of(score, a, b, c, held.truth, seed=how.seed),
         agreement=agreement(found["teacher"].output, first),
         times_faster=_ratio(theirs.cpu_seconds_per_row, mine.cpu_seconds_per_row),
         times_smaller=_ratio(theirs.bytes, mine.bytes),
