@@ -8,6 +8,7 @@ from tests.transfer.merge.vocabularies import bpe, model, unigram
 from tests.transfer.merge.world import arrays, every_byte
 
 from conjoin.errors import InputError
+from conjoin.transfer.checkpoints import write_header
 from conjoin.transfer.merge import merge_recipe, rows
 from conjoin.transfer.merge.vocabulary import read_vocabulary
 
@@ -238,6 +239,7 @@ def test_sentencepiece_alone_goes_through_where_it_is_the_same(world):
 
 REFUSED = {
     "tokenizer_source: $nobody": "the tokenizer of '.*nobody': it is no model of this recipe",
+    "tokenizer_source: bsae": "the tokenizer of 'bsae': .*did you mean 'base'",
     "tokenizer: {source: base, pad_to_multiple_of: 0}": "pad_to_multiple_of must be 1 to",
     "tokenizer: {source: base, pad_to_multiple_of: x}": "pad_to_multiple_of must be 1 to",
     "tokenizer: {source: base, tokens: {x: {source: $c}}}": "'x' of '.*c': it is no model of this",
@@ -304,6 +306,29 @@ def test_a_tensor_with_tokens_along_another_axis_is_refused(tmp_path):
         model(tmp_path / name, bpe(words[seed:]), seed, others={"final_logits_bias": (1, 303 - seed)})
     with pytest.raises(InputError, match=r"final_logits_bias of .* has an entry for each token, but no row"):
         merged(tmp_path, "tokenizer_source: union")
+
+
+def test_adapter_that_brings_tokens_brings_its_tokenizer(world):
+    folder = world / "lora"
+    folder.mkdir()
+    told = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["up_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(told))
+    name = "base_model.model.model.layers.0.mlp.up_proj.lora_{}.weight"
+    rng = np.random.default_rng(3)
+    shapes = {name.format("A"): (1, 4), name.format("B"): (4, 1)}
+    shapes |= {f"base_model.model.{n}": (7, 4) for n in (EMBED, HEAD)}
+    tensors = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    header = write_header(((n, "F32", s) for n, s in shapes.items()), {})
+    (folder / "adapter_model.safetensors").write_bytes(
+        header + b"".join(x.tobytes() for x in tensors.values())
+    )
+    (folder / "tokenizer.json").write_text(json.dumps(bpe(["x", "y", "xy"], [("x", "y")], ["<n>"])))
+    (world / "r.yml").write_text(f"merge_method: passthrough\nmodels: [{{model: {world / 'a'}+{folder}}}]\n")
+    merge_recipe(world / "r.yml", world / "out")
+    assert json.loads((world / "out" / "config.json").read_text())["vocab_size"] == 7
+    assert read_vocabulary(world / "out").ids["<n>"] == 6
+    _, found, vocabulary = merged(world, "tokenizer_source: union", ["b", "a+" + str(folder)], base="b")
+    np.testing.assert_array_equal(row(found, vocabulary.ids, "<n>"), tensors[f"base_model.model.{EMBED}"][6])
 
 
 def test_sizes_that_differ_are_refused_without_a_source(world):

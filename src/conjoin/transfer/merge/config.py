@@ -14,7 +14,7 @@ from conjoin.transfer.checkpoints.dtypes import FLOATS, NAMES
 from conjoin.transfer.checkpoints.header import SIZES
 from conjoin.transfer.merge.parts import Recipe
 from conjoin.transfer.merge.plan import Plan
-from conjoin.transfer.merge.vocabulary import read_vocabulary
+from conjoin.transfer.merge.vocabulary import read_bytes, read_vocabulary
 
 CONFIG, GENERATION = "config.json", "generation_config.json"
 DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
@@ -22,7 +22,6 @@ DEPTHS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _PER_LAYER = re.compile(r"layer|num_.*heads|intermediate_size|window|block|attention_types|rope|experts")
 _NUMBERS = re.compile(r"(?:_only_layers|_layer_ids|_layer_idx|_layer_indices|_layers_idx)$")
 _TOKEN = re.compile(r"_token_(?:id|index)s?$")
-MOST = 500_000_000
 
 
 def configs_of(
@@ -74,11 +73,9 @@ def dumped(found: Any) -> bytes:
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises FileError."""
     try:
-        if path.stat().st_size > MOST:
-            raise FileError(f"{path} is larger than any such file")
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+        found = json.loads(read_bytes(path))
+    except FileError:
+        raise
     except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, dict):

@@ -9,14 +9,13 @@ from typing import Any
 
 import yaml
 
-from conjoin.errors import FileError
 from conjoin.transfer.merge.chat import FILE as CHAT
 from conjoin.transfer.merge.chat import chat_template, with_template
-from conjoin.transfer.merge.config import MOST, configs_of
+from conjoin.transfer.merge.config import configs_of
 from conjoin.transfer.merge.parts import Case, Recipe, Settings
 from conjoin.transfer.merge.plan import Plan
-from conjoin.transfer.merge.tokens import folder_of
-from conjoin.transfer.merge.vocabulary import FILES, files_of_vocabulary, read_vocabulary
+from conjoin.transfer.merge.tokens import folder_of, tokenizer_folder
+from conjoin.transfer.merge.vocabulary import FILES, files_of_vocabulary, read_bytes, read_vocabulary
 
 OTHERS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
 CHATS = (CHAT, "chat_template.json")
@@ -26,14 +25,15 @@ RECIPE, CARD = "recipe.yml", "README.md"
 def files_of(recipe: Recipe, found: Plan) -> tuple[dict[str, bytes], tuple[str, ...]]:
     """The files of the answer by name, and notes. Raises InputError and FileError."""
     folders = [folder_of(c.path) for c in found.inputs]
+    tokenizers = [tokenizer_folder(c) for c in found.inputs]
     joined = found.joined
-    home = folders[joined.home]
+    home = tokenizers[joined.home]
     names = (*CHATS, *(() if joined.vocabulary else FILES))
-    out = {name: _read(home / name) for name in names if (home / name).is_file()}
+    out = {name: read_bytes(home / name) for name in names if (home / name).is_file()}
     if joined.vocabulary:
         out |= files_of_vocabulary(joined.vocabulary)
-    out |= {name: _read(folders[0] / name) for name in OTHERS if (folders[0] / name).is_file()}
-    template, notes = chat_template(recipe, folders)
+    out |= {name: read_bytes(folders[0] / name) for name in OTHERS if (folders[0] / name).is_file()}
+    template, notes = chat_template(recipe, tokenizers)
     if template is not None:
         if not any(name in out for name in FILES):
             notes += (f"there is no tokenizer to hold the chat template; it is in {CHAT}",)
@@ -41,16 +41,7 @@ def files_of(recipe: Recipe, found: Plan) -> tuple[dict[str, bytes], tuple[str, 
     configs, told = configs_of(recipe, found, folders)
     text = _recipe_text(recipe)
     out |= {**configs, RECIPE: text.encode(), CARD: _card(recipe, found, text).encode()}
-    return out, (*joined.notes, *notes, *told, *_differing(recipe, found.models, folders))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MOST:
-            raise FileError(f"{path} is larger than any such file")
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    return out, (*joined.notes, *notes, *told, *_differing(recipe, found.models, tokenizers))
 
 
 def _differing(recipe: Recipe, models: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
@@ -59,9 +50,9 @@ def _differing(recipe: Recipe, models: Sequence[str], folders: Sequence[Path]) -
     there = [p for p in paths if p.is_file()]
     if recipe.tokens is not None or len(there) < 2:
         return ()
-    first = _read(there[0])
+    first = read_bytes(there[0])
     for path in there[1:]:
-        if _read(path) != first and _ids(path.parent) != _ids(there[0].parent):
+        if read_bytes(path) != first and _ids(path.parent) != _ids(there[0].parent):
             return (
                 f"{path} has another vocabulary than {there[0]}; the tokenizer is that of {models[0]}, and "
                 "rows are merged by their numbers (tokenizer: {source: base} or union matches them by token)",
@@ -78,7 +69,7 @@ def _recipe_text(recipe: Recipe) -> str:
     """The recipe as it was written, or YAML of one that was made by a call."""
     path = Path(recipe.path)
     if recipe.path and path.is_file():
-        return _read(path).decode("utf-8", "replace")
+        return read_bytes(path).decode("utf-8", "replace")
     told: dict[str, Any] = {"merge_method": recipe.method.name}
     if recipe.base:
         told["base_model"] = recipe.base

@@ -22,13 +22,26 @@ import numpy as np
 from conjoin.errors import FileError, listed, nearest
 from conjoin.transfer.checkpoints import Weights
 from conjoin.transfer.checkpoints.dtypes import FLOATS, wider
+from conjoin.transfer.merge.adapters import Adapted
 from conjoin.transfer.merge.parts import Recipe
 from conjoin.transfer.merge.rows import Retokened, Rows, looks_like_tokens, token_tensors
-from conjoin.transfer.merge.vocabulary import PIECES, Vocabulary, plain, read_vocabulary
+from conjoin.transfer.merge.vocabulary import (
+    JSON,
+    PIECES,
+    VOCAB,
+    WORDS,
+    Vocabulary,
+    plain,
+    read_bytes,
+    read_vocabulary,
+)
 from conjoin.transfer.merge.wanted import BASE, UNION, Row, Wanted
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
+
+
+TOKENIZER = "the tokenizer of"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,13 +66,31 @@ def join_tokens(
     there, or an id is out of range.
     """
     if recipe.tokens is None:
-        return Joined(tuple(inputs))
+        return Joined(tuple(inputs), rows=_grown(inputs[0]))
     return _Joiner(recipe, recipe.tokens, names, inputs).join(scratch)
 
 
 def folder_of(path: Path) -> Path:
     """The folder in which a model's other files lie."""
     return path if path.is_dir() else path.parent
+
+
+def tokenizer_folder(model: Weights) -> Path:
+    """The folder of a model's tokenizer: its adapter's, where that changed the number of rows and has one."""
+    inner = model.inner if isinstance(model, Retokened) else model
+    if isinstance(inner, Adapted) and _grown(inner) is not None:
+        own = inner.config.parent
+        if any((own / name).is_file() for name in (JSON, VOCAB, WORDS)):
+            return own
+    return folder_of(model.path)
+
+
+def _grown(model: Weights) -> int | None:
+    """The rows of the embedding of a model whose adapter changed their number, else None."""
+    if not isinstance(model, Adapted):
+        return None
+    rows = next(iter(token_tensors(model).values()), None)
+    return None if rows == next(iter(token_tensors(model.base).values()), None) else rows
 
 
 class _Joiner:
@@ -73,13 +104,13 @@ class _Joiner:
         self.notes: list[str] = []
         self.home = 0
         if wanted.source not in (BASE, UNION):
-            self.home = self.model(wanted.source, "the tokenizer of", wanted.line)
-        self.folders = [folder_of(m.path) for m in inputs]
-        self.tensors = [token_tensors(m, rows_of(f)) for m, f in zip(inputs, self.folders, strict=True)]
+            self.home = self.model(wanted.source, TOKENIZER, wanted.line)
+        self.folders = [tokenizer_folder(m) for m in inputs]
+        self.tensors = [token_tensors(m, rows_of(folder_of(m.path))) for m in inputs]
 
     def model(self, name: str, what: str, line: int) -> int:
         if name not in self.number:
-            hint = nearest(name, self.names)
+            hint = nearest(name, (*self.names, *((BASE, UNION) if what == TOKENIZER else ())))
             self.recipe.refuse(f"{what} {name!r}: it is no model of this recipe{hint}", line)
         return self.number[name]
 
@@ -210,6 +241,8 @@ class _Joiner:
             if sizes not in tables:
                 tables[sizes] = _Table(self, name, models, out, tokens, count)
             table = tables[sizes]
+            if self.recipe.dtype in ("F32", "F64") and (table.averaged or table.mean is not None):
+                dtype = wider((dtype, self.recipe.dtype))  # means keep the bits that the answer has room for
             for model, entry in zip(models, entries, strict=True):
                 rows = table.rows(model, dtype, (count, *entry.shape[1:]))
                 if rows.mean is not None or entry.shape[0] != count or not _in_order(rows.own):
@@ -333,7 +366,7 @@ def _in_order(own: Array) -> bool:
 def _pieces(folder: Path) -> bytes | None:
     for name in PIECES:
         if (folder / name).is_file():
-            return (folder / name).read_bytes()
+            return read_bytes(folder / name)
     return None
 
 

@@ -226,13 +226,19 @@ def _numbers(found: Mapping[str, Any], path: Path) -> dict[str, int]:
     return dict(found)
 
 
-def _text(path: Path) -> str:
+def read_bytes(path: Path) -> bytes:
+    """A file of a tokenizer. Raises FileError."""
     try:
         if path.stat().st_size > MOST:
             raise FileError(f"{path} is larger than any such file")
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is no UTF-8 text: {error}") from error
 
@@ -255,7 +261,7 @@ def _prefix(found: Vocabulary) -> str:
 
 def files_of_vocabulary(found: Vocabulary) -> dict[str, bytes]:
     """The files of a tokenizer by name. One that was not changed is copied byte by byte."""
-    raw = {n: (found.folder / n).read_bytes() for n in FILES if (found.folder / n).is_file()}
+    raw = {n: read_bytes(found.folder / n) for n in FILES if (found.folder / n).is_file()}
     if not found.changed:
         return raw
     raw = {n: b for n, b in raw.items() if n not in PIECES}  # they would not know of the change
@@ -296,7 +302,8 @@ def _specials(found: dict[str, Any], ids: Mapping[str, int]) -> dict[str, Any]:
     """Special tokens by role, without those that are no longer there."""
 
     def there(token: Any) -> bool:
-        return (token.get("content") if isinstance(token, dict) else token) in ids
+        text = token.get("content") if isinstance(token, dict) else token
+        return not isinstance(text, str) or text in ids
 
     out = {k: v for k, v in found.items() if not (k.endswith("_token") and v is not None and not there(v))}
     for key in ("additional_special_tokens", "extra_special_tokens"):
