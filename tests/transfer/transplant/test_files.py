@@ -98,6 +98,39 @@ def test_a_file_into_a_file(tmp_path):
     np.testing.assert_array_equal(state["model.norm.weight"], tensors()["model.norm.weight"])
 
 
+def test_checkpoints_of_torch_become_safetensors(tmp_path):
+    torch = pytest.importorskip("torch")
+    for name, seed in (("s", 0), ("t", 1)):
+        (tmp_path / name).mkdir()
+        found = {n: torch.from_numpy(x) for n, x in tensors(seed=seed).items()}
+        torch.save(found, tmp_path / name / "pytorch_model.bin")
+    transplant(tmp_path / "s", tmp_path / "t", out=tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+    for name, array in read(tmp_path / "out").items():
+        np.testing.assert_array_equal(array, tensors()[name])
+    with pytest.raises(InputError, match="answers are safetensors"):
+        transplant(tmp_path / "s", tmp_path / "t", out=tmp_path / "out.bin")
+
+
+def test_hostile_names_and_maps_cost_little(tmp_path):
+    names = {f"h.{'9' * 5000}.a.weight": np.ones((2, 2)), f"h.{'8' * 5000}.a.weight": np.ones((2, 2))}
+    assert transplant(names, names, match="structure").tensors()["carried"] == 2
+    with pytest.raises(InputError, match="more than 4 stars"):
+        transplant(names, names, mapping={"*" * 30: "*" * 30})
+    many = {f"b{i}.weight": np.ones((1, i % 7 + 1)) for i in range(3000)}
+    with pytest.raises(InputError, match="too many to be matched by structure"):
+        transplant(many, many, match="structure")
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    (tmp_path / "bomb.yml").write_text(bomb)
+    with pytest.raises(InputError, match="must hold names"):
+        transplant(names, names, mapping=tmp_path / "bomb.yml")
+    (tmp_path / "tokenizer.json").write_text('{"a":' * 90_000)
+    with pytest.raises(FileError, match="cannot be read as JSON"):
+        transplant(names, names, source_tokenizer=tmp_path, target_tokenizer=tmp_path)
+
+
 def test_blocks_are_added_to_folders(tmp_path):
     source = save(tmp_path / "s", tensors())
     target = save(tmp_path / "t", tensors(layers=4, seed=1))

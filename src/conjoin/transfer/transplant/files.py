@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,8 @@ from conjoin.errors import FileError, InputError
 from conjoin.transfer.checkpoints import Checkpoint, open_checkpoint, write_header
 from conjoin.transfer.checkpoints.checkpoint import INDEX
 from conjoin.transfer.checkpoints.dtypes import STORED
-from conjoin.transfer.checkpoints.header import read_header
+from conjoin.transfer.checkpoints.header import SIZES, read_header
+from conjoin.transfer.checkpoints.pickled import ENDS
 
 if TYPE_CHECKING:
     from conjoin.outputs import Array
@@ -35,6 +37,8 @@ def check_free(out: Path, given: Mapping[str, Path], *, force: bool) -> None:
         other = Path(os.path.realpath(path))
         if place == other or place in other.parents or (other in place.parents and other.is_file()):
             raise InputError(f"{str(out)!r} is, or holds, the {side}; choose another name")
+    if place.suffix in ENDS:
+        raise InputError(f"{str(out)!r}: answers are safetensors, not pickles; choose another ending")
     if place.exists() and not force and (not place.is_dir() or any(place.iterdir())):
         raise InputError(
             f"{str(out)!r} is already there; choose another name, or replace it with force (--force)"
@@ -55,8 +59,11 @@ def write(target: Path, out: Path, blocks: Blocks) -> None:
             if target.is_dir():
                 working.mkdir(parents=True)
                 _beside(target, working)
-                for shard in dict.fromkeys(p.path for p in checkpoint.values()):
-                    _write(shard, working / shard.name, checkpoint, blocks)
+                shards = list(dict.fromkeys(p.path for p in checkpoint.values()))
+                for shard in shards:
+                    _write(shard, working / _named(shard), checkpoint, blocks)
+                if len(shards) > 1 and not (working / INDEX).exists():
+                    (working / INDEX).write_bytes(_index(checkpoint))
             else:
                 working.parent.mkdir(parents=True, exist_ok=True)
                 _write(target, working, checkpoint, blocks)
@@ -69,8 +76,9 @@ def write(target: Path, out: Path, blocks: Blocks) -> None:
 def _write(old: Path, new: Path, checkpoint: Checkpoint, blocks: Blocks) -> None:
     names = [n for n, p in checkpoint.items() if p.path == old]
     entries = [checkpoint[n].entry for n in sorted(names, key=lambda n: checkpoint[n].entry.start)]
-    header = write_header(((e.name, e.dtype, e.shape) for e in entries), read_header(old).metadata)
-    size = sum(e.stop - e.start for e in entries)
+    metadata = {"format": "pt"} if old.suffix in ENDS else read_header(old).metadata
+    header = write_header(((e.name, e.dtype, e.shape) for e in entries), metadata)
+    size = sum(SIZES[e.dtype] * e.elements for e in entries)
     with new.open("wb") as file:
         file.write(header)
         file.flush()
@@ -84,7 +92,21 @@ def _write(old: Path, new: Path, checkpoint: Checkpoint, blocks: Blocks) -> None
                 out[block] = part
             out.flush()
             del out
-        start += entry.stop - entry.start
+        start += SIZES[entry.dtype] * entry.elements
+
+
+def _named(shard: Path) -> str:
+    """The name of a file of the answer: as the target's, of safetensors where that is a pickle."""
+    if shard.suffix not in ENDS:
+        return shard.name
+    return f"{shard.stem.replace('pytorch_model', 'model')}.safetensors"
+
+
+def _index(checkpoint: Checkpoint) -> bytes:
+    names = {n: _named(p.path) for n, p in sorted(checkpoint.items())}
+    total = sum(SIZES[p.entry.dtype] * p.entry.elements for p in checkpoint.values())
+    found = {"metadata": {"total_size": total}, "weight_map": names}
+    return (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _beside(target: Path, working: Path) -> None:

@@ -18,6 +18,7 @@ from conjoin.transfer.weights.wiring import is_table
 
 MATCHES = ("auto", "name", "shape", "structure", "none")
 _POST_NORM = re.compile(r"attention\.output\.layernorm|sa_layer_norm", re.IGNORECASE)
+MOST_STARS = 4
 MOST_MAP = 10_000_000
 
 
@@ -108,7 +109,7 @@ def _in_order(
         first[stem] = min(first.get(stem, len(place)), place[real])
 
     def key(name: str) -> tuple[int, list[int], int]:
-        numbers = [int(n) for n in re.findall(r"(?:^|\.)(\d+)(?=\.)", name)]
+        numbers = [int(n) for n in re.findall(r"(?:^|\.)(\d{1,9})(?=\.)", name)]
         return first[re.split(r"(?:^|\.)\d+\.", name)[0]], numbers, place[stacked.names[name]]
 
     return {n: shapes[n] for n in sorted(shapes, key=key)}
@@ -123,8 +124,8 @@ def _doubt(source: Mapping[str, Shape], target: Mapping[str, Shape], pairs: Pair
     old, new = (
         {n for n, s in side.items() if len(s) >= 2 and counted.search(n)} for side in (source, target)
     )
-    clash = [n for n in pairs.found if n in new and source.get(n, target[n]) != target[n]]
-    if len(old) != len(new) and clash:
+    clash = [n for n in pairs.found if n in old | new and source.get(n, target[n]) != target[n]]
+    if clash and (len(old) != len(new) or old != new):
         return f"{clash[0]} and others are named by their place, and the places differ"
     return None
 
@@ -222,6 +223,8 @@ def resolve(
 
 
 def _starred(here: str, there: str | None, target: Mapping[str, Shape]) -> dict[str, str | None]:
+    if here.count("*") > MOST_STARS:
+        raise InputError(f"the map: {here!r} has more than {MOST_STARS} stars")
     if there is not None and there.count("*") not in (0, here.count("*")):
         raise InputError(f"the map: {here!r} and {there!r} must have equally many stars")
     pattern = re.compile("(.*)".join(re.escape(p) for p in here.split("*")), re.DOTALL)

@@ -249,9 +249,10 @@ class Planner:
                 continue
             group = self.wired.group(there, axis)
             if group is None:
+                unknown = ", or units whose way is not known" if self.wired.kind == "traced" else ""
                 raise _UnfitError(
                     f"{_meaning(axis, len(new))} differ: {told(tuple(old))} in the source, "
-                    f"{told(new)} in the target"
+                    f"{told(new)} in the target{unknown}"
                 )
             if rule == "none":
                 raise _UnfitError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from conjoin.errors import need
+import numpy as np
+
+from conjoin.errors import InputError, need
 from conjoin.transfer.weights.permutations import Permutations
 from conjoin.transfer.weights.wiring import Wired
 
@@ -166,7 +168,12 @@ def traced(module: Any, ties: Mapping[str, str]) -> tuple[Wired, bool] | None:
         if name in found.axes and first in found.axes:
             for a, b in zip(found.axes[name], found.axes[first], strict=True):
                 found.join(a, b)
-    return _wired(found), not found.unknown
+    wired = _wired(found)
+    try:
+        wired.groups.sizes({n: np.broadcast_to(0, s) for n, s in found.shapes.items()})
+    except InputError:  # some value had its units elsewhere than it seemed
+        return None
+    return wired, not found.unknown
 
 
 def _wired(found: _Found) -> Wired:
@@ -191,7 +198,8 @@ def _value(node: Any, parts: Mapping[str, Any], module: Any, found: _Found, valu
     if node.op == "get_attr":
         return _parameter(str(node.target), module, found)
     if node.op == "output":
-        return _frozen(found, tensors)
+        found.join(FROZEN, *(t.group for t in tensors))
+        return None
     if node.op == "call_module":
         return _module(str(node.target), parts[node.target], node, found, tensors)
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
@@ -199,8 +207,9 @@ def _value(node: Any, parts: Mapping[str, Any], module: Any, found: _Found, valu
         return None
     if name in _UNITWISE:
         return tensors[0]
-    if name in _TOGETHER:
-        return Units(found.join(*(t.group for t in tensors)), before=tensors[0].before)
+    if name in _TOGETHER and len({t.before for t in tensors if found.root(t.group) != FROZEN}) < 2:
+        before = any(t.before for t in tensors if found.root(t.group) != FROZEN)
+        return Units(found.join(*(t.group for t in tensors)), before=before)
     if (
         node.target is operator.getitem
         and isinstance(node.args[1], int)
@@ -209,13 +218,17 @@ def _value(node: Any, parts: Mapping[str, Any], module: Any, found: _Found, valu
         return tensors[0] if node.args[1] == 0 else _frozen(found, tensors)
     if name in ("flatten", "view", "reshape") and tensors[0].before and _keeps_units(name, node):
         return Units(tensors[0].group, before=False)
-    if name == "mean" and tensors[0].before and _places(node) <= {2, 3, 4, -1, -2} and _places(node):
-        return tensors[0]
-    found.unknown.append(name)
+    if name == "mean" and _places(node):
+        wanted = {2, 3, 4, -1, -2} if tensors[0].before else {1}
+        if _places(node) <= wanted:
+            return Units(tensors[0].group, before=tensors[0].before and bool(node.kwargs.get("keepdim")))
     return _frozen(found, tensors)
 
 
-def _frozen(found: _Found, tensors: Iterable[Units]) -> Units:
+def _frozen(found: _Found, tensors: Sequence[Units]) -> Units:
+    """Units of which it is not known what becomes of them."""
+    if any(found.root(t.group) != FROZEN for t in tensors):
+        found.unknown.append("")
     found.join(FROZEN, *(t.group for t in tensors))
     return Units(FROZEN, before=True)
 
@@ -239,6 +252,8 @@ def _parameter(name: str, module: Any, found: _Found) -> Units:
     """A parameter used by itself, as a scale of units or a table of positions: one long axis, or the last."""
     shape = found.shapes.get(name, ())
     long = [i for i, n in enumerate(shape) if n > 1]
+    if len(shape) == 3 and shape[0] == 1:
+        long = [2]  # places by units
     if len(long) != 1:
         found.put(name)
         return Units(FROZEN, before=True)
@@ -255,15 +270,17 @@ def _module(name: str, part: Any, node: Any, found: _Found, given: list[Units]) 
     if kind == "Flatten" and given and given[0].before and part.start_dim == 1 and part.end_dim == -1:
         return Units(given[0].group, before=False)
     if make is None or not given:
-        found.unknown.append(name)
+        if any(n.startswith(f"{name}.") for n in found.shapes):
+            found.unknown.append(name)
         return _frozen(found, given)
     return make(name, part, found, given)
 
 
 def _linear(name: str, part: Any, found: _Found, given: list[Units]) -> Units:
     units = found.new()
-    inputs = found.join(FROZEN, given[0].group) if given[0].before and given[0].group else given[0].group
-    found.layer(name, units, inputs)
+    if given[0].before:
+        _frozen(found, given)
+    found.layer(name, units, given[0].group)
     return Units(units, before=False)
 
 

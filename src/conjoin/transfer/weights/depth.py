@@ -80,7 +80,7 @@ def stacks(shapes: Mapping[str, Shape]) -> list[Stack]:
     for name, shape in shapes.items():
         parts = name.split(".")
         for at, part in enumerate(parts[:-2]):
-            if part.isascii() and part.isdigit():
+            if part.isascii() and part.isdigit() and len(part) < 10:
                 block = seen.setdefault(".".join(parts[:at]), {}).setdefault(int(part), [])
                 block.append((".".join(parts[at + 1 :]), shape))
     found: list[Stack] = []
@@ -136,7 +136,7 @@ def _named(stem: str, number: int, rest: str) -> str:
 
 def _inside(names: Iterable[str], stem: str) -> list[tuple[str, int, str]]:
     """Name, number and rest of the tensors of a stack."""
-    pattern = re.compile((re.escape(stem) + r"\." if stem else "") + r"(\d+)\.(.+)", re.DOTALL)
+    pattern = re.compile((re.escape(stem) + r"\." if stem else "") + r"(\d{1,9})\.(.+)", re.DOTALL)
     return [(n, int(m[1]), m[2]) for n in names if (m := pattern.fullmatch(n))]
 
 

@@ -19,6 +19,7 @@ Shape = tuple[int, ...]
 RULES = ("name", "shape", "structure")
 _WRAPPERS = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|backbone)[._/])+")
 _LEAVES = {"gamma": "weight", "beta": "bias", "scale": "weight"}
+MOST_PAIRS = 4_000_000
 _CLOSE, _LEAF, _SAME = 0.25, 0.5, 1.0
 
 
@@ -144,6 +145,10 @@ Rows = Callable[[int, int], tuple[list[int], list[bool]]]
 
 def _by_structure(source: Mapping[str, Shape], target: Mapping[str, Shape], depth: Rows | None) -> Pairs:
     (old, there), (new, here) = (_rows(shapes) for shapes in (source, target))
+    if len(old) * len(new) > MOST_PAIRS:
+        raise InputError(
+            f"{len(old)} and {len(new)} blocks are too many to be matched by structure; give a map"
+        )
 
     @cache  # many blocks look alike
     def inside(a: Looks, b: Looks) -> tuple[float, list[tuple[int, int]], dict[int, list[int]]]:

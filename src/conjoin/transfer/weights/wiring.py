@@ -147,6 +147,7 @@ def _transformer(shapes: Mapping[str, Shape], heads: int | None) -> Wired | None
     turned = any(  # Conv1D of GPT-2 holds (inputs, units)
         "c_attn" in plain[n] and len(s) == 2 and s[1] == 3 * s[0] for n, s in shapes.items()
     )
+    hidden = shapes[joins[0]][1 if turned else 0]
     axes: dict[str, tuple[str | None, ...]] = {}
     parts: dict[str, tuple[int, ...]] = {}
     inputs: dict[str, int] = {}
@@ -162,6 +163,10 @@ def _transformer(shapes: Mapping[str, Shape], heads: int | None) -> Wired | None
             axes[name] = (inner, units) if flip else (units, inner)
             parts[name] = (1, many) if flip else (many, 1)
             inputs[name] = 0 if flip else 1
+    for name, every in axes.items():  # what is called hidden and has another size is something else
+        axes[name] = tuple(
+            None if g == "hidden" and n != hidden else g for g, n in zip(every, shapes[name], strict=False)
+        )
     counts = {g: heads for g in {a for x in axes.values() for a in x if a and a.endswith(_HEADS_OF)} if heads}
     groups = Permutations(axes, counts, {n: p for n, p in parts.items() if max(p) > 1})
     return Wired(groups, inputs, "transformer")
