@@ -155,15 +155,29 @@ def test_t_out_of_range(here, t, told):
         merge_recipe(here / "r.yml", here / "out")
 
 
-def test_weights_that_sum_to_zero_at_one_layer(here):
-    text = """merge_method: linear
+@pytest.mark.parametrize("method", ["linear", "multislerp"])
+def test_weights_that_sum_to_zero_at_one_layer(here, method):
+    text = f"""merge_method: {method}
 models:
-- {model: one, parameters: {weight: [1, -1]}}
-- {model: two, parameters: {weight: [0, 1]}}
+- {{model: one, parameters: {{weight: [1, -1]}}}}
+- {{model: two, parameters: {{weight: [0, 1]}}}}
 """
     (here / "r.yml").write_text(text)
-    with pytest.raises(InputError, match=r"the weights of model.layers.2.* sum to 0"):
+    with pytest.raises(InputError, match=r"line 1: the weights of model.layers.2.* sum to 0"):
         merge_recipe(here / "r.yml", here / "out")
+
+
+def test_at_the_command_line(here):
+    spoil(here / "two", dtype="BF16")
+    recipe(here)
+    command = [sys.executable, "-m", "conjoin", "merge", "r.yml", "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "NaN or infinite numbers" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run([*command, "--allow-nan"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "NaN or infinite numbers" in done.stderr + done.stdout
 
 
 def test_types_that_differ_meet_in_the_wider(here):

@@ -11,19 +11,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from conjoin.errors import InputError, listed, nearest
 from conjoin.transfer.checkpoints import Weights, open_checkpoint
 from conjoin.transfer.checkpoints.dtypes import FLOATS, wider
 from conjoin.transfer.merge.adapters import adapted
-from conjoin.transfer.merge.recipe import Input, Module, Recipe, Settings, Slice
+from conjoin.transfer.merge.recipe import Input, Module, Recipe, Slice
 from conjoin.transfer.merge.reference import Reference
 from conjoin.transfer.merge.stacks import Layout, owners
 from conjoin.transfer.merge.stream import Source, Task
 from conjoin.transfer.merge.ties import same, says_tied, twin
 from conjoin.transfer.merge.tokens import Joined, join_tokens
-from conjoin.transfer.weights import checked
+from conjoin.transfer.merge.values import values_of
 
 BUFFERS = ("rotary_emb.inv_freq", "embeddings.position_ids", ".attn.masked_bias")
 """Ends of names of what models of one architecture hold or lack by their age; left out where one lacks it."""
@@ -391,7 +390,7 @@ class _Planner:
         dtype = dtype or (stored.pop() if len(stored) == 1 else wider(tuple(p.dtype for p in places)))
         levels = (part.parameters, group.module.parameters, self.recipe.parameters)
         given = [(part.sources[i], named[i]) for i in rest]
-        shared, each = self.parameters(levels, name, given, depth)
+        shared, each = values_of(self.recipe, levels, name, given, depth)
         if self.recipe.method.name == "passthrough" and each.get("scale") == (None,):
             return Task(name, dtype, places[rest[0]].shape, (sources[rest[0]],))
         base = sources[own] if bases else None
@@ -423,38 +422,3 @@ class _Planner:
                         "merging such weights is not built yet, store them as bfloat16 first",
                         part.line,
                     )
-
-    def parameters(
-        self, outer: Sequence[Settings], name: str, inputs: Sequence[tuple[Input, str]], depth: float
-    ) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
-        shared: dict[str, Any] = {}
-        each: dict[str, tuple[Any, ...]] = {}
-        for wanted, spec in self.recipe.method.parameters.items():
-            if spec.per_model:
-                values = [self.value(wanted, (s.parameters, *outer), n, depth, s) for s, n in inputs]
-                each[wanted] = tuple(values)
-            else:
-                shared[wanted] = self.value(wanted, outer, name, depth, None)
-        weights = each.get("weight", ())
-        if self.recipe.method.name == "linear" and shared["normalize"] and sum(weights) == 0:
-            self.recipe.refuse(
-                f"the weights of {name} sum to 0; change them, or set normalize: false",
-                self.recipe.lines.get("merge_method", 0),
-            )
-        return shared, each
-
-    def value(
-        self, wanted: str, levels: Sequence[Settings], name: str, depth: float, source: Input | None
-    ) -> Any:
-        method = self.recipe.method
-        for settings in levels:
-            if wanted in settings:
-                found = settings[wanted].at(name, depth, lambda v: checked(method, wanted, v))
-                if found is not None:
-                    return found
-        try:
-            return checked(method, wanted, None)
-        except InputError as error:
-            of = f" of {source.model}" if source else ""
-            line = source.line if source else self.recipe.lines.get("merge_method", 0)
-            self.recipe.refuse(f"{error} for {name}{of}", line)
