@@ -7,8 +7,9 @@ one thread; figures are CPU seconds of the whole process, user and system, the b
 (1). Compiled code is on disk already, and files are in the page cache. `least` is reading every input once
 from the page cache into a buffer and writing the answer once, measured beside; `share` is that over
 conjoin's time without the start. `same`: equal bytes, else the errors of conjoin and of the peer against the
-formula in float64, on one tensor, in steps of bfloat16; for methods that draw, the share of weights that left
-the base's value in the two answers. Sizes and methods: `MERGE_SPEED_METHODS` names some methods only.
+formula in float64, on one tensor, in steps of bfloat16 (for numbers below 2^-10 the step there); for methods
+that draw, the share of weights that left the base's value in the two answers. `MERGE_SPEED_METHODS` names
+some of the methods only; `MERGE_SPEED_MODELS` is a folder with base, ft1, ft2 and ft3 that is there already.
 """
 
 from __future__ import annotations
@@ -190,13 +191,9 @@ def conjoin(yml: Path, out: Path, *more: str) -> list[str]:
 
 def mergekit(yml: Path, out: Path) -> list[str]:
     """The command of the peer, as lean as its options make it."""
-    return [
-        str(Path(sys.executable).with_name("mergekit-yaml")),
-        str(yml),
-        str(out),
-        "--lazy-unpickle",
-        "--quiet",
-    ]
+    beside = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = shutil.which("mergekit-yaml", path=beside) or "mergekit-yaml"
+    return [command, str(yml), str(out), "--lazy-unpickle", "--quiet"]
 
 
 def best(turns: int, *commands: Callable[[], Sequence[str]], fails: bool = False) -> list[float]:
@@ -363,7 +360,7 @@ def same(case: Case, mine: Path, theirs: Path, models: Sequence[Path]) -> str:
     truth = formula(case.method, base, rest)
     if truth is None:
         return f"{np.mean(own == peer):.4f} of the weights equal"
-    step = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(truth), 1e-30))) - 7)
+    step = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(truth), 2.0**-10))) - 7)
     errors = [np.abs(as_numbers(x).astype(np.float64) - truth) / step for x in (own, peer)]
     return (
         f"mean error {errors[0].mean():.4f} and {errors[1].mean():.4f} steps, "

@@ -48,13 +48,10 @@ def count_bracket(bits: Array, low: int, high: int, counts: Array, inside: Array
     whole = n - n % CHUNK
     bottom, top, first = np.uint32(low), np.uint32(high), np.uint32(low + 1)
     gap = np.uint32(max(high - low - 1, 0))
-    below = at_low = at_high = 0
+    below, at_low, at_high = np.int64(0), np.int64(0), np.int64(0)
     for start in range(0, whole, CHUNK):
         part = bits[start : start + CHUNK]
-        hits = np.int32(0)
-        smaller = np.int32(0)
-        lows = np.int32(0)
-        highs = np.int32(0)
+        hits = smaller = lows = highs = np.int32(0)
         for j in range(CHUNK):
             v = part[j]
             smaller += np.int32(v < bottom)
@@ -119,7 +116,7 @@ def draw(out: Array, key: int, start: int) -> None:
         z = z ^ (z >> np.uint64(31))
         within = np.uint32(at & np.uint64(RUN - 1))
         begin, middle = np.uint32(np.uint32(z) + within), np.uint32(z >> np.uint64(32))
-        part = out[done : done + min(len(out) - done, RUN - np.int64(within))]
+        part = out[done : done + RUN - np.int64(within)]
         for i in range(len(part)):
             h = np.uint32(begin + np.uint32(i))
             h = np.uint32((h ^ (h >> np.uint32(17))) * np.uint32(0xED5AD4BB))

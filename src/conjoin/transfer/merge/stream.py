@@ -335,7 +335,7 @@ class _Sink:
         stored = write_as(numbers, self.kind, self.task.dtype)
         if self.check is not None:
             self.check(self.task.name, stored, self.task.dtype)
-        raw, at = memoryview(np.ascontiguousarray(stored)).cast("B"), self.begin + start * stored.itemsize
+        raw, at = np.ascontiguousarray(stored).data.cast("B"), self.begin + start * stored.itemsize
         while raw:
             done = os.pwrite(self.file, raw, at)
             raw, at = raw[done:], at + done

@@ -113,11 +113,9 @@ def order_statistics(
     brackets = [_bracket(sample, ordered, rank / numbers.n) for rank in guessed]
     tallies, none = _count(numbers, brackets, zeros)
     wanted = list(ranks(none))
-    if len(wanted) != len(guessed):
-        brackets = []
-    found = (
-        [t.at(rank) for t, rank in zip(tallies, wanted, strict=False)] if brackets else [None] * len(wanted)
-    )
+    found: list[Found | None] = [None] * len(wanted)
+    if len(wanted) == len(guessed):
+        found = [t.at(rank) for t, rank in zip(tallies, wanted, strict=True)]
     lost = [i for i, f in enumerate(found) if f is None]
     if lost:
         exact = _by_histogram(lambda: map(numbers.bits, numbers.blocks()), [wanted[i] for i in lost])
