@@ -150,6 +150,11 @@ def test_tied_weights_stay_tied():
     assert torch.equal(apart_.model.lm_head.weight, apart_.model.embed.weight)
 
 
+def test_added_blocks_after_norms_are_no_identities():
+    done = transplant(Attention(first=False), Attention(depth=3, first=False))
+    assert any("norm_first=False" in n for n in done.notes)
+
+
 def test_narrower_and_shallower_runs():
     for width in ("even", "importance"):
         done = transplant(shaken(Residual(16, (3, 3))), Residual(8, (2, 2)), width=width)

@@ -126,6 +126,8 @@ def transplant(
         tensors, line = averaged(steps, old, new, options, _wired(target, new, heads))
         notes[line] = None
     model = _answer(target, place, steps, old, new, options, tensors)
+    if paired.zero and modules.norms_after(target):
+        notes["norms stand after the layers (norm_first=False): added blocks change the answers"] = None
     report = fates(steps, old, new)
     same = modules.ties(source)
     used = {same.get(f.source, f.source) for f in report if f.source is not None and f.kind != "fresh"}

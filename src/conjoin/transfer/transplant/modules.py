@@ -42,6 +42,12 @@ def trace(given: Any) -> tuple[Wired, bool] | None:
     return traced(given, ties(given)) if is_module(given) else None
 
 
+def norms_after(given: Any) -> bool:
+    """Whether a module has transformer layers of torch whose norms stand after (norm_first=False)."""
+    parts = given.modules() if is_module(given) else ()
+    return any(getattr(part, "norm_first", True) is False for part in parts)
+
+
 def config_of(given: Any) -> dict[str, Any]:
     """The config that a module of transformers carries, if any."""
     config = getattr(given, "config", None)
