@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from conjoin.errors import InputError
+from conjoin.transfer.checkpoints import write_header
 from conjoin.transfer.merge import merge_recipe
 from conjoin.transfer.merge.documents import in_order
 from conjoin.transfer.merge.recipe import parse_all
@@ -117,6 +118,29 @@ def test_a_changed_document_is_merged_anew(here):
     a, c, out = (world.arrays(here / n) for n in ("a", "c", "kept"))
     name = "model.norm.weight"
     np.testing.assert_allclose(out[name], ((a[name] + c[name]) / 2 + c[name]) / 2, rtol=1e-6)
+
+
+def test_notes_of_all_documents(here):
+    first = document("one", "a", "b") + "parameters: {density: 0.5}\n"
+    (here / "r.yml").write_text(several(first, document("spare", "a"), document("", "one", "a")))
+    notes = merge_recipe(here / "r.yml", here / "out").notes
+    assert "documents that nothing needs were not merged: 'spare'" in notes
+    assert any(n.startswith("one: line 8: linear has no parameter 'density'") for n in notes)
+
+
+def test_an_adapter_on_a_document(here):
+    lora = here / "lora"
+    lora.mkdir()
+    start = "base_model.model.model.layers.0.mlp.up_proj.lora_"
+    header = write_header([(f"{start}A.weight", "F32", (1, 8)), (f"{start}B.weight", "F32", (8, 1))], {})
+    (lora / "adapter_model.safetensors").write_bytes(header + np.ones(16, np.float32).tobytes())
+    (lora / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 2}')
+    (here / "r.yml").write_text(several(document("one", "a"), document("", "one+lora")))
+    merge_recipe(here / "r.yml", here / "out")
+    name = "model.layers.0.mlp.up_proj.weight"
+    a, out = world.arrays(here / "a"), world.arrays(here / "out")
+    np.testing.assert_allclose(out[name], a[name] + 2, rtol=1e-6)
+    assert (out["model.norm.weight"] == a["model.norm.weight"]).all()
 
 
 def test_what_is_wrong_in_a_later_document_is_told_at_once(here):

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -181,12 +181,16 @@ def merge_documents(
         return homes.get(name) or folder(name)
 
     whole, before = sum(sizes.values()), 0
+    spare = [repr(r.name) for r in recipes if r not in steps]
+    notes = [f"documents that nothing needs were not merged: {listed(spare)}"] if spare else []
     for recipe in steps[:-1]:
         found = plan(recipe, own, working_folder(homes[recipe.name]))
-        files, _ = files_of(recipe, found)
+        files, told = files_of(recipe, found)
+        notes += [f"{recipe.name}: {note}" for note in (*found.notes, *told)]
         _one(found, files, homes[recipe.name], _shown(report, recipe.name, before, whole), options)
         before += sizes[recipe.name]
-    answer = last(steps[-1], own, _shown(report, "", before, whole))
+    final = replace(steps[-1], notes=(*notes, *steps[-1].notes))
+    answer = last(final, own, _shown(report, "", before, whole))
     if not keep:
         shutil.rmtree(home, ignore_errors=True)
     return answer
