@@ -3,9 +3,9 @@
 Real tables of `../shared/data/tables`; the test part is the fixed fifth of `benchmarks/quality`, which nobody
 sees before the end. Larger tables give 6,000 rows to learn from, drawn once. conjoin: the eight best members
 of ten by cross-validation, pooled with weights half fitted and half equal, so that every member is asked;
-`distil(teacher, "lightgbm", train, holdout=test, time_limit=None)` with its defaults; the student alone is the
-same learner, its rounds found by cross-validation. AutoGluon: `fit` with medium quality, `distill` with the
-student type GBM, the student alone is `fit` with GBM alone; each with its defaults and a limit of 120 s.
+`distil(teacher, "lightgbm", train, holdout=test, time_limit=None)` with its defaults; the student alone is
+the same learner, its rounds found by cross-validation. AutoGluon: `fit` with medium quality, `distill` with
+the student type GBM, the student alone is `fit` with GBM alone; each with its defaults and a limit of 120 s.
 
 share: (loss of the student alone - loss of the distilled one) / (loss of the student alone - loss of the
 teacher) on the test part, with the 95 % interval of a bootstrap of its rows. Scores are log-loss and RMSE.

@@ -13,7 +13,7 @@ from conjoin.errors import ColumnError, InputError, MemberError, TruthError
 from conjoin.members import wrap
 from conjoin.members.portable import Portable
 from conjoin.outputs import Labels, Probabilities, Values
-from conjoin.transfer.distil import STUDENTS, distil, students
+from conjoin.transfer.distil import distil, students
 
 QUICK = {"factor": 1, "time_limit": None, "threads": 1}
 
@@ -331,6 +331,9 @@ def test_several_classes(table):
     assert np.abs(done.student.predict(batch).values - p).mean() < 0.15
 
 
-def test_a_short_time(table, teacher):
-    report = distil(teacher, "lightgbm", table, target="status", time_limit=15, factor=3, threads=1).report
-    assert report.seconds < 60
+def test_hardly_any_time(table, teacher):
+    done = distil(teacher, "lightgbm", table, target="status", time_limit=0.01, threads=1)
+    assert any("too short" in text for text in done.report.notes)
+    assert done.report.distilled.value < 0.75
+    with pytest.raises(InputError, match="raise the time limit"):
+        distil(teacher, "linear", table, target="status", time_limit=0.01, threads=1)

@@ -20,17 +20,19 @@ from conjoin.train.measure import cost_of
 from conjoin.train.truth import Truth
 from conjoin.transfer.distil.asking import width_of
 from conjoin.transfer.distil.data import FOLDS, fold_of
+from conjoin.transfer.distil.lesson import ENDLESS, How, Lesson
 from conjoin.transfer.distil.students import Desk, at_temperature, learn, student_of, taught_settings
 from conjoin.transfer.distil.targets import Rows, as_output, softened, weighted
 
 if TYPE_CHECKING:
     from conjoin.members.portable import Portable
     from conjoin.outputs import Array, Output
-    from conjoin.transfer.distil.lesson import How, Lesson
     from conjoin.transfer.distil.students import Student
 
 ALONE = 0.3
 """The share of the time left that the student alone may take."""
+FEW = 20
+"""Rounds of a booster for which no time was left."""
 MANY = 3
 """Where so many rows were made for each row of the table, the few that are held out need no second fit."""
 
@@ -98,8 +100,8 @@ class Named(School):
         fold[known] = fold_of(lesson.data.labels_of(truth[known]), FOLDS, seed=how.seed)
         clock = how.clock.within(ALONE * how.clock.left())
         settings = dict(self.student.settings)
-        found = self._learned(settings, rows, fold, clock, None)
-        return self._member(found, "alone")
+        found, hurried = self._learned(settings, rows, fold, clock, None)
+        return self._member(found, "alone", hurried=hurried)
 
     def taught(self) -> Member[Any]:
         """One model of the lesson; its size is chosen on rows held out of it."""
@@ -110,8 +112,9 @@ class Named(School):
         fold, aside = self._held_out(np.asarray(np.isfinite(target).all(axis=1)))
         many = lesson.made >= MANY * lesson.count
         settings = taught_settings(self.student, width_of(lesson.card))
-        found = self._learned(settings, rows, fold, how.clock, None if many else aside, again=not many)
-        return self._member(at_temperature(found, how.temperature), "distilled")
+        aside = None if many else aside
+        found, hurried = self._learned(settings, rows, fold, how.clock, aside, again=not many)
+        return self._member(at_temperature(found, how.temperature), "distilled", hurried=hurried)
 
     def _held_out(self, known: Array) -> tuple[Array, Array]:
         """(N,) fold of each row: 0 in a sixth of those not made; (N,) which were made of these."""
@@ -133,23 +136,20 @@ class Named(School):
         aside: Array | None,
         *,
         again: bool = True,
-    ) -> Any:
+    ) -> tuple[Any, bool]:
+        """The model, and whether it was hurried: where no time was left, a booster gets a few rounds."""
+        given: dict[str, Any] = {"seed": self.how.seed, "aside": aside}
         try:
-            return learn(
-                self.student,
-                settings,
-                self.desk,
-                rows,
-                fold,
-                seed=self.how.seed,
-                clock=clock,
-                aside=aside,
-                again=again,
-            ).model
+            found = learn(self.student, settings, self.desk, rows, fold, clock=clock, again=again, **given)
+            return found.model, False
         except OutOfTimeError as error:
-            raise InputError(f"{error}: raise the time limit, or take a quicker student") from error
+            if "rounds" not in settings:
+                raise InputError(f"{error}: raise the time limit, or take a quicker student") from error
+        few = {**settings, "rounds": FEW, "patience": FEW, "step": 10}
+        clock = Clock.seconds(ENDLESS)
+        return learn(self.student, few, self.desk, rows, fold, clock=clock, again=False, **given).model, True
 
-    def _member(self, model: Any, role: str) -> Portable:
+    def _member(self, model: Any, role: str, *, hurried: bool) -> Portable:
         lesson, how, fitted = self.lesson, self.how, self.lesson.fitted
         dense = self.student.learner.dense
         x = self.desk.dense() if dense else self.desk.x
@@ -160,7 +160,7 @@ class Named(School):
             classes=lesson.card.classes,
             levels=lesson.card.levels,
             cost=cost_of(model, x[: lesson.count], probabilities=bool(lesson.card.classes)),
-            provenance={"learner": str(how.learner), "student": role, "seed": how.seed},
+            provenance={"learner": str(how.learner), "student": role, "seed": how.seed, "hurried": hurried},
         )
         return portable(card, fitted.encoder, model, view=fitted.view if dense else None)
 

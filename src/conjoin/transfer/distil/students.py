@@ -169,9 +169,8 @@ def learn(
     begin = time.monotonic()
     part = rows if aside is None else rows.of(~aside)
     problem = desk.problem(part, fold[part.index])
-    first = student.learner.fit(
-        problem, settings, seed=seed, clock=clock.within(0.5 * clock.left()), record=None
-    )
+    time_of_first = clock.within((0.5 if again else 0.9) * clock.left())
+    first = student.learner.fit(problem, settings, seed=seed, clock=time_of_first, record=None)
     if not again or not student.entry:
         return first
     taken = (time.monotonic() - begin) * (1.3 / max(1, len(problem.splits) - 1))

@@ -158,6 +158,10 @@ def _distil(teacher: Member[Any], data: Data, how: How) -> Distilled:
     how.tell(f"teaching the student {len(lesson.target):,} rows")
     made["distilled"], seconds["distilled"] = _clocked(school.taught)
     how.tell("scoring on held-out rows", "fuse")
+    hurried = [role for role, member in made.items() if member.card.provenance.get("hurried")]
+    if hurried:
+        why = f"the time was too short for the student {' and '.join(hurried)}: it has a few rounds only"
+        lesson = replace(lesson, notes=(*lesson.notes, why))
     report = _report(teacher, made, seconds, lesson, how)
     student = made[report.kept]
     known = {**student.card.provenance, "distillation": report.to_json(), "data": data.provenance()}
