@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from conjoin.transfer.transplant.options import Options
 
 _LAST_NORM = re.compile(
-    r"^(?!.*\.\d+\.)(.*[._])?(norm|ln_f|ln|final_layer_?norm|layer_?norm)\.(weight|bias)$", re.IGNORECASE
+    r"^(?!.*\.\d+\.)(?!.*embed)(.*[._])?(norm|ln_f|ln|final_layer_?norm|layer_?norm)\.(weight|bias)$",
+    re.IGNORECASE,
 )
 
 
