@@ -109,20 +109,20 @@ class Named(School):
         target = softened(lesson.target, how.temperature)
         truth = lesson.truth if lesson.card.levels else None
         rows = weighted(target, lesson.card, truth=truth, hard=how.hard)
-        fold, aside = self._held_out(np.asarray(np.isfinite(target).all(axis=1)))
         many = lesson.made >= MANY * lesson.count
+        fold, copies = self._held_out(np.asarray(np.isfinite(target).all(axis=1)), 20 if many else 6)
         settings = taught_settings(self.student, width_of(lesson.card))
-        aside = None if many else aside
+        aside = None if many else copies
         found, hurried = self._learned(settings, rows, fold, how.clock, aside, again=not many)
         return self._member(at_temperature(found, how.temperature), "distilled", hurried=hurried)
 
-    def _held_out(self, known: Array) -> tuple[Array, Array]:
-        """(N,) fold of each row: 0 in a sixth of those not made; (N,) which were made of these."""
+    def _held_out(self, known: Array, parts: int) -> tuple[Array, Array]:
+        """(N,) fold of each row: 0 in one part of those not made; (N,) which were made of these."""
         lesson = self.lesson
         fold = np.full(len(known), -1)
         real = np.flatnonzero(known & (lesson.origin == np.arange(len(known))))
         label = lesson.data.labels_of(lesson.target[real])
-        part = fold_of(label, min(6, len(real)), seed=self.how.seed)
+        part = fold_of(label, min(parts, len(real)), seed=self.how.seed)
         fold[real[part == 0]] = 0
         aside = (fold[lesson.origin] == 0) & (fold != 0)
         return fold, aside
