@@ -158,3 +158,38 @@ def _extra_of(top: str) -> str | None:
             extras.setdefault(extra.group(1), set()).add(name.group().replace("_", "-").lower())
     holding = [e for e, names in extras.items() if wanted in names]
     return min(holding, key=lambda e: (len(extras[e]), e), default=None)
+
+
+def printable(value: object) -> str:
+    """Text without control characters: a name in a file cannot command a terminal.
+
+    >>> printable("a" + chr(27) + "[31mb")
+    'a�[31mb'
+    """
+    return "".join(
+        c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in str(value)
+    )
+
+
+def bytes_text(count: int) -> str:
+    """A length for people.
+
+    >>> bytes_text(1_234_567)
+    '1.2 MB'
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def seconds_text(seconds: float) -> str:
+    """A time for people.
+
+    >>> seconds_text(0.000_012_3)
+    '12.3 µs'
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
