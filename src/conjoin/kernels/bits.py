@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import extending, types
@@ -113,18 +112,3 @@ def _stored(value: Any, like: Any) -> Any:
         return np.float64(value)
 
     return widened
-
-
-def _chance(key: Any, index: Any) -> Any:
-    """A number in [0, 1) with 24 bits, of a key and a counter: SplitMix64 (Steele et al. 2014).
-
-    It depends on nothing else, so that chunks, threads and shards do not matter.
-    """
-    z = (key + (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)) & np.uint64(0xFFFFFFFFFFFFFFFF)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return np.float32(z >> np.uint64(40)) * np.float32(1.0 / 16777216.0)
-
-
-chance = numba.njit(nogil=True, error_model="numpy")(_chance)
