@@ -129,6 +129,13 @@ def test_wirings_are_known_by_names_and_sizes():
     assert other.group("a.weight", 1) is None
 
 
+def test_names_that_mislead_are_not_trusted():
+    block = {"h.0.attn.q_proj.weight": (8, 8), "h.0.attn.o_proj.weight": (8, 8)}
+    experts = {"h.0.experts.0.up_proj.weight": (12, 8), "h.0.shared.up_proj.weight": (7, 8)}
+    assert wire({**block, **experts}).kind == "sizes"
+    assert wire(block, heads=3).kind == "sizes"
+
+
 def test_parts_and_heads_move_whole():
     from conjoin.transfer.weights.permutations import Permutations
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from conjoin.errors import InputError
 from conjoin.transfer.weights.matching import Shape, normalised
 from conjoin.transfer.weights.permutations import Permutations
 
@@ -93,7 +96,19 @@ def wire(shapes: Mapping[str, Shape], heads: int | None = None) -> Wired:
     >>> wire({"a.weight": (4, 2), "a.bias": (4,), "b.weight": (3, 4)}).kind
     'chain'
     """
-    return _transformer(shapes, heads) or _chain(shapes) or _by_size(shapes)
+    named = _transformer(shapes, heads)
+    if named is None:
+        return _chain(shapes) or _by_size(shapes)
+    return named if _sound(named, shapes) else _by_size(shapes)
+
+
+def _sound(wired: Wired, shapes: Mapping[str, Shape]) -> bool:
+    """Whether the sizes of every group go together: names alone may mislead, as where experts differ."""
+    try:
+        wired.groups.sizes({n: np.broadcast_to(0, s) for n, s in shapes.items()})
+    except InputError:
+        return False
+    return True
 
 
 def _chain(shapes: Mapping[str, Shape]) -> Wired | None:
