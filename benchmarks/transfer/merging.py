@@ -8,13 +8,20 @@ scikit-learn, enlarged (1,000). A head is trained for each task on the pretraine
 backbone is fine-tuned with Adam. Merged are the five backbones; each task is answered with its own head, as
 FusionBench does with CLIP. Test: the 10,000 test images of Fashion-MNIST in each variant, 597 digits.
 
-Two rates of fine-tuning, 4 epochs each (14 for digits): 4e-4, which of 1e-4, 2e-4 and 4e-4 gives the best
-experts on held-out images, fixed before any method was looked at; and 1e-4, added after a look at the first
-on seed 0, because there the fine-tunes stay closer to the pretrained network, as those of large models do.
-Methods run with the parameters that are written; nothing is tuned on the test images of seeds 1, 2 and 3,
-which are reported. `pull` of WUDI and the rungs of the automatic choice were looked at on seed 0. Held-out:
-1,000 images of each task (200 digits). "searched" and "automatic" use these with their classes; RegMean,
-Fisher (200 of each) and AdaMerging (200 steps) without; the others use no data.
+Two rates of fine-tuning, 4 epochs each (14 for digits): 4e-4, which of 1e-4, 2e-4 and 4e-4 gave the best
+experts on held-out images (tiles, edges and digits of seed 0), fixed before any method was looked at; and
+1e-4, added after a look at methods on seed 0, because there the fine-tunes stay closer to the pretrained
+network, as those of large models do. Methods run with the parameters that are written. `pull` of WUDI and the
+rungs of the automatic choice were settled with the networks of seed 0, which are not reported, but on the
+same test images. Held-out: 1,000 images of each task (200 digits). "searched" and "automatic" use these with
+their classes; RegMean, Fisher (200 of each) and AdaMerging (200 steps) without; the others use no data.
+
+What to expect: in the literature on CLIP (ViT-B/32, eight tasks) WUDI closes about three quarters of this gap
+and RegMean, which sees data, two thirds. A small network that was pretrained on one small data set is harder:
+its features are few and shared, so that tasks disturb each other, above all the noisy one, whose inputs fill
+the whole space. Even least squares on the true inputs of every task (RegMean) stays below 75 % here. A wider
+network alone did not help (1,024 units, seed 0, WUDI with pull 0.3: shares 0.57 and 0.66 at the two rates, in
+place of 0.62 and 0.72); what the literature has more of is breadth of pretraining, depth, residual paths.
 
 accuracy: mean over the five tasks in %, mean over seeds with half its 95 % interval (t, over seeds). share:
 (method - plain average) / (experts - plain average), of the means over seeds. over average: the paired
