@@ -98,11 +98,11 @@ def distil(
 
     [bold]Examples[/]
 
-      conjoin distil loans.conjoin loans.csv --into lightgbm -o small.conjoin --holdout test.csv
+      conjoin distil loans.conjoin loans.csv --into lightgbm -o small.conjoin
 
       conjoin distil loans.conjoin loans.csv --into tree -o tree.conjoin
 
-      conjoin distil houses.conjoin new.csv --into mlp -o mlp.conjoin --time-limit 5m
+      conjoin distil homes.conjoin n.csv --into mlp -o m.conjoin --time-limit 60
     """
     from conjoin.bundle import load, save
     from conjoin.bundle.place import check_place

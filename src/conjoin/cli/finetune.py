@@ -172,9 +172,9 @@ def finetune(
 
       conjoin finetune loans.conjoin new.csv -t status -o new.conjoin --rates 0.5
 
-      conjoin finetune nets.py:small pictures.npz -t kind -o kinds.conjoin --weights small.safetensors
+      conjoin finetune nets.py:small x.npz -t kind -o k.conjoin --weights small
 
-      conjoin finetune nets.py:small x.npy -t y.npy -o y.conjoin --adapter lora --save-adapter y-adapter
+      conjoin finetune nets.py:small x.npy -t y.npy -o y.conjoin --adapter lora
     """
     from conjoin.bundle.place import check_place
     from conjoin.cli.progress import shown

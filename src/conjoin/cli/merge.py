@@ -100,7 +100,7 @@ def merge(
 
       conjoin merge ties.yml merged --threads 2 --shard-size 2GB --force
 
-      conjoin merge ties.yml merged --evaluate net.conjoin --data held_out.csv -t label --search
+      conjoin merge ties.yml merged --evaluate net.conjoin --data rows.csv -t y
     """
     from conjoin.cli.judged import budget_of, judge_of, print_judgement
     from conjoin.transfer.merge import merge_recipe

@@ -95,7 +95,7 @@ def transplant(
 
       conjoin transplant small large -o start --noise 0.01
 
-      conjoin transplant bert-base my-bert -o start --width importance --leave "classifier.*"
+      conjoin transplant bert my-bert -o start --width importance --leave "cls.*"
 
       conjoin transplant source target -o start --match none --map names.yml
     """

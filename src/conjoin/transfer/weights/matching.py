@@ -81,7 +81,7 @@ def _by_name(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> Pairs:
     found = {name: name for name in target if name in source}
     old = _folded(n for n in source if n not in found)
     new = _folded(n for n in target if n not in found)
-    unsure = {}
+    unsure: dict[str, str] = {}
     for key, names in new.items():
         if key in old and len(names) == len(old[key]) == 1:
             found[names[0]] = old[key][0]
@@ -121,7 +121,8 @@ def _by_shape(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> Pairs
     for side, shapes in enumerate((source, target)):
         for name, shape in shapes.items():
             kinds.setdefault((shape, _leaf(name)), ([], []))[side].append(name)
-    found, unsure = {}, {}
+    found: dict[str, str] = {}
+    unsure: dict[str, str] = {}
     for (shape, _), (old, new) in kinds.items():
         if len(old) == len(new):
             found |= dict(zip(new, old, strict=True))
