@@ -20,7 +20,7 @@ from conjoin.errors import ColumnError, FileError, InputError, listed, nearest
 if TYPE_CHECKING:
     from conjoin.outputs import Array
     from conjoin.transfer.merge.evidence import HeldOut
-    from conjoin.transfer.merge.search import Budget, Step
+    from conjoin.transfer.merge.searching import Budget, Step
 
 
 def judge_of(
@@ -109,7 +109,7 @@ def weights_in(folder: Path) -> dict[str, Array]:
 
 def budget_of(text: str | None) -> Budget:
     """A number of evaluations (40), or a time (2m). Raises InputError."""
-    from conjoin.transfer.merge.search import Budget
+    from conjoin.transfer.merge.searching import Budget
 
     if text is None:
         return Budget()

@@ -16,7 +16,7 @@ from conjoin.cli.show import console, note, print_json, say
 from conjoin.errors import InputError, StoppedError
 
 if TYPE_CHECKING:
-    from conjoin.transfer.merge.search import Budget
+    from conjoin.transfer.merge.searching import Budget
     from conjoin.transfer.merge.stream import Progress, Report
 
 PAUSE = 0.1
@@ -160,8 +160,8 @@ def _judged(
 ) -> dict[str, Any]:
     """Merge, judge, and search where there is a budget for it; the record, with the path."""
     from conjoin.cli.judged import watched
-    from conjoin.transfer.merge.judge import judge_recipe
-    from conjoin.transfer.merge.search import search_recipe
+    from conjoin.transfer.merge.judging import judge_recipe
+    from conjoin.transfer.merge.searching import search_recipe
 
     try:
         if budget is None:

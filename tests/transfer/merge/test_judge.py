@@ -10,7 +10,7 @@ import pytest
 from conjoin.errors import InputError, TruthError
 from conjoin.outputs import Labels, Values
 from conjoin.transfer.merge.evidence import HeldOut, evidence_of, parts
-from conjoin.transfer.merge.judge import judge, judge_recipe
+from conjoin.transfer.merge.judging import judge, judge_recipe
 
 SPEC = importlib.util.spec_from_file_location("world_of_judging", Path(__file__).parent / "world.py")
 world = importlib.util.module_from_spec(SPEC)

@@ -12,7 +12,7 @@ from conjoin.transfer.merge.choose import choose
 from conjoin.transfer.merge.evidence import HeldOut
 from conjoin.transfer.merge.models import merge
 from conjoin.transfer.merge.recipe import parse
-from conjoin.transfer.merge.search import Budget, coefficients, opened, placed, search
+from conjoin.transfer.merge.searching import Budget, coefficients, opened, placed, search
 
 RNG = np.random.default_rng(0)
 TRUE = np.array([1.0, 2.0, 3.0])

@@ -8,8 +8,23 @@ tables of embedding models.
 from __future__ import annotations
 
 from conjoin.transfer.distil.augment import AUGMENTERS
+from conjoin.transfer.distil.features import Feature
+from conjoin.transfer.distil.modules import DistilledModule, distil_module
 from conjoin.transfer.distil.report import Gap, Report, Standing
+from conjoin.transfer.distil.static import static_embeddings
 from conjoin.transfer.distil.students import STUDENTS
 from conjoin.transfer.distil.tables import Distilled, distil
 
-__all__ = ["AUGMENTERS", "STUDENTS", "Distilled", "Gap", "Report", "Standing", "distil"]
+__all__ = [
+    "AUGMENTERS",
+    "STUDENTS",
+    "Distilled",
+    "DistilledModule",
+    "Feature",
+    "Gap",
+    "Report",
+    "Standing",
+    "distil",
+    "distil_module",
+    "static_embeddings",
+]

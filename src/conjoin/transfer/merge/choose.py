@@ -14,7 +14,7 @@ from typing import Any
 
 from conjoin.errors import InputError
 from conjoin.transfer.merge.evidence import Evidence, HeldOut, Scoring, evidence_of, goodness, parts
-from conjoin.transfer.merge.judge import (
+from conjoin.transfer.merge.judging import (
     MERGED,
     PLAIN_AVERAGE,
     Bench,
@@ -26,7 +26,7 @@ from conjoin.transfer.merge.judge import (
     decided,
 )
 from conjoin.transfer.merge.models import merge
-from conjoin.transfer.merge.search import SHARES
+from conjoin.transfer.merge.searching import SHARES
 from conjoin.transfer.merge.states import named
 from conjoin.transfer.merge.worlds import Memory
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from conjoin.errors import InputError, need
 from conjoin.transfer.merge.evidence import Evidence, HeldOut, Scoring, evidence_of, goodness, parts
-from conjoin.transfer.merge.judge import (
+from conjoin.transfer.merge.judging import (
     MERGED,
     Bench,
     Candidate,
