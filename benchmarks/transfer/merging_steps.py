@@ -1,9 +1,9 @@
 """Fine-tuning by SGD for the benchmark of merging: the networks, tasks and heads of merging_tasks.py.
 
-Declared on 2026-11-23 before any result of it was seen: momentum 0.9, no weight decay, a cosine schedule, the
-epochs of merging_tasks.py, and the rates of `RATES`, tried on seed 100 only. Of those whose experts are within
-1 point of the best rate's on held-out images and at least 3 points above the plain average, the smallest rate
-is reported; no method but the plain average is looked at before.
+Declared on 2026-11-23 before any result of it was seen: momentum 0.9, no weight decay, a cosine schedule,
+the epochs of merging_tasks.py, and the rates of `RATES`, tried on seed 100 only. Of those whose experts are
+within 1 point of the best rate's on held-out images and at least 3 points above the plain average, the
+smallest rate is reported; no method but the plain average is looked at before. It was 0.02.
 """
 
 from __future__ import annotations
