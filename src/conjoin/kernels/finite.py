@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,14 @@ import numpy as np
 from conjoin.kernels.jit import jit
 
 Array = np.ndarray[Any, Any]
+
+
+@cache
+def masks(full: int, size: int) -> tuple[Any, Any, Any]:
+    """What `any_full` takes for numbers of `size` bits with these bits of the exponent."""
+    low = full & -full
+    repeated = [sum(part << shift for shift in range(0, 64, size)) for part in (full, low, full + low)]
+    return np.uint64(repeated[0]), np.uint64(repeated[1]), np.uint64(repeated[2])
 
 
 @jit

@@ -14,7 +14,8 @@ from conjoin.kernels.bits import bits_of_float, real
 from conjoin.kernels.jit import inner, jit
 
 Array = np.ndarray[Any, Any]
-CHUNK = 32
+CHUNK = 16
+TILE = 1024
 RUN = 1 << 16
 """Draws that share a seed."""
 BINS = 2048
@@ -38,50 +39,72 @@ def keep_bits(keep: Array, bits: Array, low: int) -> None:
         keep[i] = np.uint8(bits[i] >= first)
 
 
+@inner
+def tally(bits: Array, low: int, high: int, counts: Array, inside: Array, filled: int) -> int:
+    """`count_bracket` of numbers that stay in the first cache."""
+    n, bottom, top = len(bits), np.uint32(low), np.uint32(high)
+    first, gap = np.uint32(low + 1), np.uint32(max(high - low - 1, 0))
+    below = at_low = at_high = np.uint32(0)
+    for i in range(n):
+        v = bits[i]
+        below = np.uint32(below + np.uint32(v < bottom))
+        at_low = np.uint32(at_low + np.uint32(v == bottom))
+        at_high = np.uint32(at_high + np.uint32(v == top))
+    counts[0] += np.int64(below)
+    counts[1] += np.int64(at_low)
+    counts[2] += np.int64(at_high)
+    if gap == 0:
+        return filled
+    whole = n - n % CHUNK
+    for start in range(0, whole, CHUNK):
+        part = bits[start : start + CHUNK]
+        hits = np.uint32(0)
+        for j in range(CHUNK):
+            hits |= np.uint32(np.uint32(part[j] - first) < gap)
+        if hits != 0:
+            if filled + CHUNK > len(inside):
+                return -1
+            for j in range(CHUNK):
+                v = part[j]
+                inside[np.uint64(filled)] = v
+                filled += np.int64(np.uint32(v - first) < gap)
+    if filled + CHUNK > len(inside):
+        return -1
+    for i in range(whole, n):
+        inside[np.uint64(filled)] = bits[i]
+        filled += np.int64(np.uint32(bits[i] - first) < gap)
+    return filled
+
+
 @jit
 def count_bracket(bits: Array, low: int, high: int, counts: Array, inside: Array, filled: int) -> int:
     """counts += how many bits are below `low`, at it, and at `high`; those between are put into `inside`.
 
-    They are put from `filled` on; the answer is where they end, -1 where they do not fit.
+    They are put from `filled` on; the answer is where they end, -1 where there is no room for a few more.
     """
-    n = len(bits)
-    whole = n - n % CHUNK
-    bottom, top, first = np.uint32(low), np.uint32(high), np.uint32(low + 1)
-    gap = np.uint32(max(high - low - 1, 0))
-    below, at_low, at_high = np.int64(0), np.int64(0), np.int64(0)
-    for start in range(0, whole, CHUNK):
-        part = bits[start : start + CHUNK]
-        hits = smaller = lows = highs = np.int32(0)
-        for j in range(CHUNK):
-            v = part[j]
-            smaller += np.int32(v < bottom)
-            lows += np.int32(v == bottom)
-            highs += np.int32(v == top)
-            hits += np.int32(np.uint32(v - first) < gap)
-        below += smaller
-        at_low += lows
-        at_high += highs
-        if hits > 0:
-            if filled + hits > len(inside):
-                return -1
-            for j in range(CHUNK):
-                if np.uint32(part[j] - first) < gap:
-                    inside[filled] = part[j]
-                    filled += 1
-    for i in range(whole, n):
-        v = bits[i]
-        below += v < bottom
-        at_low += v == bottom
-        at_high += v == top
-        if np.uint32(v - first) < gap:
-            if filled >= len(inside):
-                return -1
-            inside[filled] = v
-            filled += 1
-    counts[0] += below
-    counts[1] += at_low
-    counts[2] += at_high
+    for start in range(0, len(bits), TILE):
+        if filled >= 0:
+            filled = tally(bits[start : start + TILE], low, high, counts, inside, filled)
     return filled
+
+
+@jit
+def count_brackets(
+    base: Array, x: Array, lows: Array, highs: Array, counts: Array, inside: Array, filled: Array
+) -> None:
+    """`count_bracket` of the bits of |x - base|, for several brackets (B,) at once.
+
+    counts: (B, 3). inside: (B, room) uint32. filled: (B,), is changed; -1 ends the counting of a bracket.
+    """
+    held = np.empty(TILE, np.uint32)
+    for start in range(0, len(x), TILE):
+        y, b = x[start : start + TILE], base[start : start + TILE]
+        bits = held[: len(y)]
+        for i in range(len(y)):
+            bits[i] = bits_of_float(np.float32(abs(real(y[i]) - real(b[i]))))
+        for k in range(len(lows)):
+            if filled[k] >= 0:
+                filled[k] = tally(bits, lows[k], highs[k], counts[k], inside[k], filled[k])
 
 
 @jit

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from conjoin.kernels.bits import fused, real, stored
-from conjoin.kernels.jit import jit
+from conjoin.kernels.bits import bits_of_float, fused, real, stored
+from conjoin.kernels.jit import inner, jit
 
 Array = np.ndarray[Any, Any]
 TILE = 512
@@ -53,21 +53,73 @@ def put_deltas(out: Array, rows: Array, weights: Array, scale: float) -> None:
             o[i] = stored(real(base[i]) + scale * acc[i], o[i])
 
 
+@inner
+def put_voted(
+    o: Array,
+    base: Array,
+    deltas: Array,
+    votes: Array,
+    shares: Array,
+    weights: Array,
+    scale: float,
+    least: float,
+    sums: Array,
+) -> None:
+    """`put_elected` of deltas (M, TILE) that stay in the first cache. sums: (3, TILE), room for work."""
+    n, zero, one = len(o), stored(0.0, scale), stored(1.0, scale)
+    total, acc, mass = sums[0, :n], sums[1, :n], sums[2, :n]
+    total[:] = 0
+    acc[:] = 0
+    mass[:] = 0
+    for k in range(len(weights)):
+        d, vote = deltas[k], votes[k]
+        for i in range(n):
+            total[i] += vote * d[i]
+    for k in range(len(weights)):
+        d, vote, share, weight = deltas[k], votes[k], shares[k], weights[k]
+        for i in range(n):
+            v = vote * d[i]
+            agrees = (v if total[i] >= 0 else -v) > 0
+            acc[i] += share * d[i] if agrees else zero
+            mass[i] += weight if agrees else zero
+    if least < 0:
+        for i in range(n):
+            o[i] = stored(real(base[i]) + scale * acc[i], o[i])
+    elif least == 0:
+        for i in range(n):
+            weight = mass[i]
+            o[i] = stored(real(base[i]) + scale * (acc[i] / (weight if weight != 0 else one)), o[i])
+    else:
+        for i in range(n):
+            o[i] = stored(real(base[i]) + scale * (acc[i] / max(mass[i], least)), o[i])
+
+
+@inner
+def put_added(o: Array, base: Array, deltas: Array, weights: Array, scale: float, sums: Array) -> None:
+    """o = base + scale sum_k weights_k deltas_k, stored; as `put_voted`."""
+    acc = sums[0, : len(o)]
+    acc[:] = 0
+    for k in range(len(weights)):
+        d, weight = deltas[k], weights[k]
+        for i in range(len(o)):
+            acc[i] += weight * d[i]
+    for i in range(len(o)):
+        o[i] = stored(real(base[i]) + scale * acc[i], o[i])
+
+
 @jit
 def put_kept(out: Array, rows: Array, keep: Array, weights: Array, scale: float) -> None:
     """out = base + scale sum_k weights_k (x_k - base) where kept, stored."""
-    sums, zero = np.empty(TILE, weights.dtype), stored(0.0, scale)
+    sums, zero = np.empty((3, TILE), weights.dtype), stored(0.0, scale)
+    deltas = np.empty((len(weights), TILE), weights.dtype)
     for start in range(0, len(out), TILE):
         o, base = out[start : start + TILE], rows[0, start : start + TILE]
-        acc = sums[: len(o)]
-        acc[:] = 0
         for k in range(len(weights)):
-            x, kept, weight = rows[k + 1, start : start + TILE], keep[k, start : start + TILE], weights[k]
-            for i in range(len(acc)):
-                d = stored(real(x[i]) - real(base[i]), weight)
-                acc[i] += weight * (d if kept[i] != 0 else zero)
-        for i in range(len(acc)):
-            o[i] = stored(real(base[i]) + scale * acc[i], o[i])
+            x, kept, d = rows[k + 1, start : start + TILE], keep[k, start : start + TILE], deltas[k]
+            for i in range(len(o)):
+                v = stored(real(x[i]) - real(base[i]), scale)
+                d[i] = v if kept[i] != 0 else zero
+        put_added(o, base, deltas, weights, scale, sums)
 
 
 @jit
@@ -87,44 +139,59 @@ def put_elected(
     votes_k d_k does. least: weights below it count as it; 0: only weight 0 does, as 1; negative: the sum is
     taken as it is.
     """
-    zero, one = stored(0.0, scale), stored(1.0, scale)
+    sums, zero = np.empty((3, TILE), weights.dtype), stored(0.0, scale)
     deltas = np.empty((len(weights), TILE), weights.dtype)
-    totals, sums, masses = (
-        np.empty(TILE, weights.dtype),
-        np.empty(TILE, weights.dtype),
-        np.empty(TILE, weights.dtype),
-    )
     for start in range(0, len(out), TILE):
         o, base = out[start : start + TILE], rows[0, start : start + TILE]
-        total, acc, mass = totals[: len(o)], sums[: len(o)], masses[: len(o)]
-        total[:] = 0
-        acc[:] = 0
-        mass[:] = 0
         for k in range(len(weights)):
-            x, kept = rows[k + 1, start : start + TILE], keep[k, start : start + TILE]
-            d, vote = deltas[k], votes[k]
+            x, kept, d = rows[k + 1, start : start + TILE], keep[k, start : start + TILE], deltas[k]
             for i in range(len(o)):
-                v = stored(real(x[i]) - real(base[i]), vote)
-                v = v if kept[i] != 0 else zero
-                d[i] = v
-                total[i] += vote * v
+                v = stored(real(x[i]) - real(base[i]), scale)
+                d[i] = v if kept[i] != 0 else zero
+        put_voted(o, base, deltas, votes, shares, weights, scale, least, sums)
+
+
+@jit
+def put_between(
+    out: Array,
+    rows: Array,
+    edges: Array,
+    at: int,
+    shares: Array,
+    weights: Array,
+    scale: float,
+    least: float,
+    elect: bool,
+) -> None:
+    """`put_elected` (votes are the shares), or `put_kept` where not `elect`, of what `edges` keep.
+
+    edges: (M, 2, 3) int64: bits of |x_k - base| are kept from the first bound up to the second, outside it; a
+    bound is (before a position, from it on, the position). at: the position of the block's first number.
+    """
+    sums, zero = np.empty((3, TILE), weights.dtype), stored(0.0, scale)
+    deltas = np.empty((len(weights), TILE), weights.dtype)
+    for start in range(0, len(out), TILE):
+        o, base = out[start : start + TILE], rows[0, start : start + TILE]
         for k in range(len(weights)):
-            d, vote, share, weight = deltas[k], votes[k], shares[k], weights[k]
-            for i in range(len(o)):
-                v = vote * d[i]
-                agrees = (v if total[i] >= 0 else -v) > 0
-                acc[i] += share * d[i] if agrees else zero
-                mass[i] += weight if agrees else zero
-        if least < 0:
-            for i in range(len(o)):
-                o[i] = stored(real(base[i]) + scale * acc[i], o[i])
-        elif least == 0:
-            for i in range(len(o)):
-                weight = mass[i]
-                o[i] = stored(real(base[i]) + scale * (acc[i] / (weight if weight != 0 else one)), o[i])
+            x, d, done = rows[k + 1, start : start + TILE], deltas[k], 0
+            one, two = edges[k, 0, 2] - at - start, edges[k, 1, 2] - at - start
+            while done < len(o):  # parts in which no bound changes
+                end = len(o)
+                end = min(end, one) if one > done else end
+                end = min(end, two) if two > done else end
+                low = edges[k, 0, 0] if done < one else edges[k, 0, 1]
+                high = edges[k, 1, 0] if done < two else edges[k, 1, 1]
+                first, span = np.uint32(low), np.uint32(max(high - low, 0))
+                y, b, into = x[done:end], base[done:end], d[done:end]
+                for i in range(len(into)):
+                    gap = stored(real(y[i]) - real(b[i]), scale)
+                    bits = bits_of_float(np.float32(abs(gap)))
+                    into[i] = gap if np.uint32(bits - first) < span else zero
+                done = end
+        if elect:
+            put_voted(o, base, deltas, shares, shares, weights, scale, least, sums)
         else:
-            for i in range(len(o)):
-                o[i] = stored(real(base[i]) + scale * (acc[i] / max(mass[i], least)), o[i])
+            put_added(o, base, deltas, shares, scale, sums)
 
 
 @jit

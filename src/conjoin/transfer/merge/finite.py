@@ -1,6 +1,7 @@
 """NaN and infinite numbers in a merge: seen in the parts of the answer before they are written, so that
 nothing is read twice. Methods that leave numbers out may lose them; for these the models' tensors are looked
-through, too, when the tensor is merged. Only where there are some, it is counted which model holds how many.
+through, too, by the method as it reads them or when the tensor is merged. Only where there are some, it is
+counted which model holds how many.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,6 +37,10 @@ KEEPING = (
     *("model_stock", "nearswap"),
 )
 """Methods whose answer holds such numbers wherever a model does; None copies."""
+LOOKING = (
+    *("ties", "breadcrumbs", "breadcrumbs_ties", "dare_linear", "dare_ties", "della", "della_linear", "sce"),
+)
+"""Methods that look through the models' tensors themselves (`Given.tell`)."""
 BLOCK, PART, MOST_TOLD = 1 << 20, 1 << 17, 5
 
 
@@ -60,7 +64,7 @@ class Finite:
         self.begun.add(name)
         look = has_any if task.method else copied_any
         found = dtype in EXPONENTS and look(stored, dtype)
-        if not found and first and task.method not in KEEPING:
+        if not found and first and task.method not in (*KEEPING, *LOOKING):
             found = any(self._held(s) for s in _sources(task))
         if found:
             with (self.working / MARKED).open("a", encoding="utf-8") as file:
@@ -102,12 +106,12 @@ def has_any(stored: Array, dtype: str) -> bool:
     >>> has_any(np.array([1, np.inf], np.float32), "F32"), has_any(np.ones(3, np.float32), "F32")
     (True, False)
     """
-    from conjoin.kernels.finite import any_full
+    from conjoin.kernels.finite import any_full, masks
 
     bits = _bits(stored)
     whole = len(bits) * bits.itemsize // 8 * 8 // bits.itemsize
-    words, masks = bits[:whole].view(np.uint64), _masks(dtype)
-    return bool(any_full(words, *masks)) or bool(_count(bits[whole:], dtype))
+    words, size = bits[:whole].view(np.uint64), 8 * bits.itemsize
+    return bool(any_full(words, *masks(EXPONENTS[dtype], size))) or bool(_count(bits[whole:], dtype))
 
 
 def copied_any(stored: Array, dtype: str) -> bool:
@@ -132,16 +136,6 @@ def _count(bits: Array, dtype: str) -> int:
     from conjoin.kernels.finite import count_full
 
     return int(count_full(bits, bits.dtype.type(EXPONENTS[dtype])))
-
-
-@cache
-def _masks(dtype: str) -> tuple[Any, Any, Any]:
-    """For each number of a 64-bit word: the bits of the exponent, the lowest of them, the bit above them."""
-    full = EXPONENTS[dtype]
-    size = {"F64": 64, "F32": 32, "BF16": 16, "F16": 16}.get(dtype, 8)
-    low = full & -full
-    repeated = [sum(part << shift for shift in range(0, 64, size)) for part in (full, low, full + low)]
-    return np.uint64(repeated[0]), np.uint64(repeated[1]), np.uint64(repeated[2])
 
 
 def _sources(task: Task) -> tuple[Source, ...]:

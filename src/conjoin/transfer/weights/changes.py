@@ -30,7 +30,7 @@ def sce(given: Given) -> None:
     Keeps the `select_topk` share of the entries whose task vectors vary most over the models, weighs models
     by their mean squared task vectors, and erases deltas of the minority sign.
     """
-    stack, chosen = Stack(given), _chosen(given, float(given.shared["select_topk"]))
+    stack, chosen = Stack(given, look=True), _chosen(given, float(given.shared["select_topk"]))
     keep = np.empty((len(given.tensors), min(given.size, BLOCK)), np.uint8)
     squares = np.zeros((len(given.tensors), 1))
     for block in given.blocks():
@@ -47,6 +47,8 @@ def sce(given: Given) -> None:
         chosen(block, rows, keep[0, : len(out)])
         keep[1:] = keep[0]
         kernels.put_elected(out, rows, keep, ones, weights, weights, one, least)
+    if stack.full and given.tell is not None:
+        given.tell()
 
 
 def _chosen(given: Given, share: float) -> Callable[[slice, Array, Array], None]:

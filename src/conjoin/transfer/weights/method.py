@@ -15,10 +15,12 @@ from conjoin.errors import InputError, listed, nearest
 if TYPE_CHECKING:
     from conjoin.outputs import Array
 
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 """Elements that are worked on at once: those of several models stay in a core's own cache."""
 ANSWERS = 1 << 19
 """Elements of the answer that are written to a file at once."""
+FULL = {2: 0x7F80, 4: 0x7F80_0000, 8: 0x7FF0 << 48}
+"""Bytes of a stored weight -> the bits that are all set in NaN and infinite numbers alone."""
 GROUPS, NEIGHBOURS = 1024, 64
 """A sample of a tensor: so many groups of so many neighbours."""
 
@@ -62,7 +64,8 @@ class Given:
     float64, all of one type. base: the base model's, or None. shared: parameters of the tensor. each:
     parameters of the models, (M,). seed: of random methods. out: the array that the answer is written into,
     of the same shape; its type may be another one. write: takes the answer instead of `out`, flat, in order:
-    (start, numbers of out's type), in formulas that use `parts`.
+    (start, numbers of out's type), in formulas that use `parts`. tell: is called by formulas that look for
+    NaN and infinite numbers in the tensors, where there are some.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Given:
     seed: int
     out: Array
     write: Callable[[int, Array], None] | None = None
+    tell: Callable[[], None] | None = None
 
     @property
     def size(self) -> int:
@@ -164,18 +168,33 @@ class Stack:
     """Blocks of several tensors in the rows of one array, which is used again and again.
 
     given: of it, the base's elements come first where there is a base. step: elements of a block at most.
+    look: whether to look for NaN and infinite numbers. full: whether there were some.
     """
 
-    def __init__(self, given: Given, step: int = BLOCK) -> None:
+    def __init__(self, given: Given, step: int = BLOCK, *, look: bool = False) -> None:
         tensors = given.tensors if given.base is None else (given.base, *given.tensors)
         self._flat = [given.read(t) for t in tensors]
-        self._rows = np.empty((len(tensors), min(step, given.size)), self._flat[0].dtype)
+        kind, count = self._flat[0].dtype, len(tensors) * min(step, given.size)
+        held = np.zeros(-(-count // 4) * 4, kind)  # whole words
+        self._rows, self._words = held[:count].reshape(len(tensors), -1), held.view(np.uint64)
+        self._look = _looking(kind) if look else None
+        self.full = False
 
     def __call__(self, block: slice) -> Array:
         """(tensors, step): the rows begin with the block's elements."""
         for row, tensor in zip(self._rows, self._flat, strict=True):
             np.copyto(row[: block.stop - block.start], tensor[block])
+        if self._look is not None:  # what is left of earlier blocks was looked at then
+            self.full = self._look(self._words) or self.full
         return self._rows
+
+
+def _looking(kind: np.dtype[Any]) -> Callable[[Array], bool]:
+    """Tells of words of stored weights whether there are NaN or infinite numbers."""
+    from conjoin.kernels.finite import any_full, masks  # the compiler is loaded when it is needed
+
+    parts = masks(FULL[kind.itemsize], 8 * kind.itemsize)
+    return lambda words: bool(any_full(words, *parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 TOP = 0x7FFFFFFF + 1
 """Above the bits of any number."""
-MOST_INSIDE = 1 << 22
+MOST_INSIDE = 1 << 21
 """Numbers that are kept from inside a bracket."""
 MOST_BITS = 1 << 28
 """Entries of masks that are kept from one pass to the next, a bit each; more are made again."""
+TOGETHER = 4
+"""Tensors whose numbers are counted side by side."""
 MARGIN = 4.0
 """Standard errors of the sample between a rank and the ends of its bracket."""
 
@@ -32,12 +34,14 @@ MARGIN = 4.0
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """n numbers, float32, none negative. block: those of a slice; sample: (groups, size) of them from all
-    over, in groups of neighbours.
+    over, in groups of neighbours. tally: `count_brackets` of the numbers of a slice, where they need not be
+    made for it.
     """
 
     n: int
     block: Callable[[slice], Array]
     sample: Callable[[], Array]
+    tally: Callable[..., None] | None = None
 
     def bits(self, block: slice) -> Array:
         """The bits of a block's numbers, which rise as the numbers do."""
@@ -109,18 +113,43 @@ def order_statistics(
     guessed = list(ranks(int(share * numbers.n)))
     if not guessed and not zeros:
         return []
-    ordered = np.sort(sample, axis=None)
-    brackets = [_bracket(sample, ordered, rank / numbers.n) for rank in guessed]
-    tallies, none = _count(numbers, brackets, zeros)
-    wanted = list(ranks(none))
+    counting, none = _Counting(numbers, _brackets(sample, guessed, numbers.n)), 0
+    for number, block in enumerate(numbers.blocks()):
+        bits = numbers.bits(block)
+        none += len(bits) - int(np.count_nonzero(bits)) if zeros else 0
+        counting.add(number, bits)
+    return _found(counting, guessed, list(ranks(none)))
+
+
+def side_by_side(several: Sequence[Numbers], ranks: Sequence[Sequence[int]]) -> list[list[Found]]:
+    """`order_statistics` of numbers of several tensors of one size, read block by block side by side."""
+    out: list[list[Found]] = []
+    for first in range(0, len(several), TOGETHER):
+        some, wanted = several[first : first + TOGETHER], ranks[first : first + TOGETHER]
+        each = [
+            _Counting(n, _brackets(n.sample().view(np.uint32), r, n.n))
+            for n, r in zip(some, wanted, strict=True)
+        ]
+        for number, block in enumerate(some[0].blocks()):
+            for counting in each:
+                counting.take(number, block)
+        out += [_found(c, r, r) for c, r in zip(each, wanted, strict=True)]
+    return out
+
+
+def _found(counting: _Counting, guessed: Sequence[int], wanted: Sequence[int]) -> list[Found]:
+    """The numbers of the ranks `wanted`, from what was counted around those `guessed`."""
+    numbers = counting.numbers
     found: list[Found | None] = [None] * len(wanted)
     if len(wanted) == len(guessed):
-        found = [t.at(rank) for t, rank in zip(tallies, wanted, strict=True)]
+        found = [t.at(rank) for t, rank in zip(counting.tallies(), wanted, strict=True)]
     lost = [i for i, f in enumerate(found) if f is None]
     if lost:
         exact = _by_histogram(lambda: map(numbers.bits, numbers.blocks()), [wanted[i] for i in lost])
-        again, _ = _count(numbers, [(bits, bits) for bits in exact], False)
-        for i, tally in zip(lost, again, strict=True):
+        again = _Counting(numbers, [(bits, bits) for bits in exact])
+        for number, block in enumerate(numbers.blocks()):
+            again.take(number, block)
+        for i, tally in zip(lost, again.tallies(), strict=True):
             found[i] = tally.at(wanted[i])
     return [f for f in found if f is not None]
 
@@ -134,6 +163,11 @@ def values_of_ranks(blocks: Callable[[], Iterator[Array]], ranks: Sequence[int])
     """The numbers (float32, none negative) of these ranks, from blocks of any size, in two passes."""
     found = _by_histogram(lambda: (np.ascontiguousarray(v).view(np.uint32) for v in blocks()), ranks)
     return [float(np.uint32(bits).view(np.float32)) for bits in found]
+
+
+def _brackets(sample: Array, ranks: Sequence[int], n: int) -> list[tuple[int, int]]:
+    ordered = np.sort(sample, axis=None)
+    return [_bracket(sample, ordered, rank / n) for rank in ranks]
 
 
 def _bracket(sample: Array, ordered: Array, share: float) -> tuple[int, int]:
@@ -182,26 +216,48 @@ class _Tally:
         return None
 
 
-def _count(numbers: Numbers, brackets: Sequence[tuple[int, int]], zeros: bool) -> tuple[list[_Tally], int]:
-    """A tally of each bracket, and how many zeros there are."""
-    blocks = -(-numbers.n // BLOCK)
-    room = min(MOST_INSIDE, numbers.n // 16 + BLOCK)
-    counts = np.zeros((len(brackets), blocks, 3), np.int64)
-    ends = np.zeros((len(brackets), blocks), np.int64)
-    inside = [np.empty(room, np.uint32) for _ in brackets]
-    filled = [0] * len(brackets)
-    none = 0
-    for number, block in enumerate(numbers.blocks()):
-        bits = numbers.bits(block)
-        none += len(bits) - int(np.count_nonzero(bits)) if zeros else 0
-        for k, (low, high) in enumerate(brackets):
-            if filled[k] >= 0:
-                filled[k] = kernels.count_bracket(bits, low, high, counts[k, number], inside[k], filled[k])
-                ends[k, number] = filled[k]
-    return [
-        _Tally(low, high, counts[k], inside[k][: max(filled[k], 0)], ends[k], filled[k] >= 0)
-        for k, (low, high) in enumerate(brackets)
-    ], none
+class _Counting:
+    """Counts numbers around brackets (lowest bits, highest bits), block by block."""
+
+    def __init__(self, numbers: Numbers, brackets: Sequence[tuple[int, int]]) -> None:
+        blocks, room = -(-numbers.n // BLOCK), min(MOST_INSIDE, numbers.n // 16 + BLOCK) + kernels.CHUNK
+        ends = np.array(brackets, np.int64).reshape(-1, 2)
+        self.numbers, self._lows, self._highs = numbers, ends[:, 0].copy(), ends[:, 1].copy()
+        self._counts = np.zeros((blocks, len(ends), 3), np.int64)
+        self._ends = np.zeros((blocks, len(ends)), np.int64)
+        self._inside = np.empty((len(ends), room), np.uint32)
+        self._filled = np.zeros(len(ends), np.int64)
+
+    def take(self, number: int, block: slice) -> None:
+        """Count the numbers of a block."""
+        tally = self.numbers.tally
+        if tally is None:
+            self.add(number, self.numbers.bits(block))
+            return
+        tally(block, self._lows, self._highs, self._counts[number], self._inside, self._filled)
+        self._ends[number] = self._filled
+
+    def add(self, number: int, bits: Array) -> None:
+        """Count the numbers of a block, whose bits these are."""
+        for k, (low, high) in enumerate(zip(self._lows.tolist(), self._highs.tolist(), strict=True)):
+            counts, inside, filled = self._counts[number, k], self._inside[k], int(self._filled[k])
+            self._filled[k] = kernels.count_bracket(bits, low, high, counts, inside, filled)
+        self._ends[number] = self._filled
+
+    def tallies(self) -> list[_Tally]:
+        """What was counted around each bracket."""
+        filled = self._filled.tolist()
+        return [
+            _Tally(
+                int(low),
+                int(high),
+                self._counts[:, k],
+                self._inside[k, : max(filled[k], 0)],
+                self._ends[:, k],
+                filled[k] >= 0,
+            )
+            for k, (low, high) in enumerate(zip(self._lows, self._highs, strict=True))
+        ]
 
 
 def _by_histogram(blocks: Callable[[], Iterator[Array]], ranks: Sequence[int]) -> list[int]:

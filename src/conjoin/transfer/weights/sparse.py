@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +20,8 @@ from conjoin.transfer.weights.select import (
     Numbers,
     grouped,
     last_of,
-    order_statistics,
     pieces,
+    side_by_side,
 )
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ TINY = 1e-7
 
 @dataclass(frozen=True, slots=True)
 class Thinning:
-    """mask: makes the mask of a model's task vector. elect: whether signs are voted on. rows: whether masks
-    need whole rows.
+    """masks: makes the masks of the models' task vectors. elect: whether signs are voted on. rows: whether
+    masks need whole rows.
     """
 
-    mask: Callable[[Given, int], Mask]
+    masks: Callable[[Given], Sequence[Mask]]
     elect: bool
     rows: bool = False
 
@@ -52,24 +52,31 @@ class Thinning:
         (mergekit), "paper" divides it by its density (Yu et al. 2024).
         """
         step = _step(given) if self.rows else BLOCK
-        stack, weights = Stack(given, step), given.each["weight"]
-        masks = [self.mask(given, m) for m in range(len(given.tensors))]
+        masks, weights = self.masks(given), given.each["weight"]
         keep = np.empty((len(masks), min(step, given.size)), np.uint8)
-        factors = _factors(given, masks, stack, keep, step)
+        factors = _factors(given, masks, keep, step)
         shares = given.numbers(w * f for w, f in zip(weights, factors, strict=True))
         scale, least = given.number(given.shared["lambda"]), given.number(-1.0)
         if self.elect and given.shared["normalize"]:
             least = given.number(0.0)
         elif not self.elect:
             scale = given.number(factor(given.shared, sum(weights)))
+        stack, numbers = Stack(given, step, look=True), given.numbers(weights)
+        edges = np.array([m.told() for m in masks if isinstance(m, Between)], np.int64)
         for block, out in given.parts(step):
             rows = stack(block)
+            if len(edges) == len(masks):
+                at = block.start
+                kernels.put_between(out, rows, edges, at, shares, numbers, scale, least, self.elect)
+                continue
             for m, mask in enumerate(masks):
                 mask(block, rows[0], rows[m + 1], keep[m, : len(out)])
             if self.elect:
-                kernels.put_elected(out, rows, keep, shares, shares, given.numbers(weights), scale, least)
+                kernels.put_elected(out, rows, keep, shares, shares, numbers, scale, least)
             else:
                 kernels.put_kept(out, rows, keep, shares, scale)
+        if stack.full and given.tell is not None:
+            given.tell()
 
 
 def _step(given: Given) -> int:
@@ -78,13 +85,13 @@ def _step(given: Given) -> int:
     return max(1, BLOCK // max(1, width)) * width
 
 
-def _factors(given: Given, masks: list[Mask], stack: Stack, keep: Array, step: int) -> list[float]:
+def _factors(given: Given, masks: Sequence[Mask], keep: Array, step: int) -> list[float]:
     """By how much each thinned task vector is multiplied."""
     rescale, densities = given.shared["rescale"], given.each["density"]
     if rescale == "paper":
         return [1.0 / d if 0 < d < 1 else 1.0 for d in densities]
     thinned = [m for m, d in enumerate(densities) if rescale != "false" and d < 1]
-    sums = np.zeros((len(masks), 2))
+    sums, stack = np.zeros((len(masks), 2)), Stack(given, step)
     for block in given.blocks(step) if thinned else ():
         rows = stack(block)
         for m in thinned:
@@ -94,59 +101,66 @@ def _factors(given: Given, masks: list[Mask], stack: Stack, keep: Array, step: i
     return [float(s[0] / s[1]) if min(s) >= TINY else 1.0 for s in sums]
 
 
-def everything(block: slice, base: Array, x: Array, keep: Array) -> None:
-    """Keeps all."""
-    keep[:] = 1
+@dataclass(frozen=True, slots=True)
+class Between:
+    """A mask that keeps magnitudes whose bits reach `low` and not `high`."""
 
+    low: Edge
+    high: Edge
 
-def nothing(block: slice, base: Array, x: Array, keep: Array) -> None:
-    """Keeps none."""
-    keep[:] = 0
+    def told(self) -> list[list[int]]:
+        """As `put_between` takes it."""
+        return [[e.first, e.then, e.position] for e in (self.low, self.high)]
 
-
-def largest(given: Given, model: int) -> Mask:
-    """The `density` share with the largest magnitude, at least one (TIES, Yadav et al. 2023)."""
-    density, n = given.each["density"][model], given.size
-    if density >= 1:
-        return everything
-    if density <= 0 or not n:
-        return nothing
-    count, numbers = max(1, int(density * n)), magnitudes(given, model)
-    (found,) = order_statistics(numbers, lambda _: [n - count])
-    above = n - found.below - int(found.equal.sum())
-    return _between(last_of(numbers, found, count - above), Edge(TOP, TOP))
-
-
-def inliers(given: Given, model: int) -> Mask:
-    """The `density` share below the `gamma` share of the largest (Davari and Belilovsky 2023)."""
-    density, n = given.each["density"][model], given.size
-    if density >= 1:
-        return everything
-    kept = int(density * n)
-    if not kept:
-        return nothing
-    low = max(0, n - kept - int(given.each["gamma"][model] * n))
-    numbers, ranks = magnitudes(given, model), [low, *([low + kept] if low + kept < n else [])]
-    found = order_statistics(numbers, lambda _: ranks)
-    edges = [Edge(f.bits + 1, f.bits, f.position(numbers, f.rank - f.below)) for f in found]
-    return _between(edges[0], edges[1] if len(edges) > 1 else Edge(TOP, TOP))
-
-
-def _between(low: Edge, high: Edge) -> Mask:
-    """Keeps magnitudes whose bits reach `low` and not `high`."""
-
-    def mask(block: slice, base: Array, x: Array, keep: Array) -> None:
-        for part, (least, end) in pieces(block, low, high):
+    def __call__(self, block: slice, base: Array, x: Array, keep: Array) -> None:
+        """Fills `keep`."""
+        for part, (least, end) in pieces(block, self.low, self.high):
             thinning.keep_between(keep[part], base[part], x[part], least, end)
 
-    return mask
+
+END = Edge(TOP, TOP)
+EVERYTHING, NOTHING = Between(Edge(0, 0), END), Between(END, END)
 
 
-def drawn(given: Given, model: int) -> Mask:
+def largest(given: Given) -> list[Mask]:
+    """The `density` share with the largest magnitude, at least one (TIES, Yadav et al. 2023)."""
+    n, densities = given.size, given.each["density"]
+    masks: list[Mask] = [EVERYTHING if d >= 1 else NOTHING for d in densities]
+    some = [m for m, d in enumerate(densities) if 0 < d < 1 and n]
+    numbers = [magnitudes(given, m) for m in some]
+    counts = [max(1, int(densities[m] * n)) for m in some]
+    each = side_by_side(numbers, [[n - count] for count in counts])
+    for m, held, count, (found,) in zip(some, numbers, counts, each, strict=True):
+        above = n - found.below - int(found.equal.sum())
+        masks[m] = Between(last_of(held, found, count - above), END)
+    return masks
+
+
+def inliers(given: Given) -> list[Mask]:
+    """The `density` share below the `gamma` share of the largest (Davari and Belilovsky 2023)."""
+    n, densities = given.size, given.each["density"]
+    masks: list[Mask] = [EVERYTHING if d >= 1 else NOTHING for d in densities]
+    some = [m for m, d in enumerate(densities) if d < 1 and int(d * n)]
+    numbers, ranks = [magnitudes(given, m) for m in some], []
+    for m in some:
+        kept = int(densities[m] * n)
+        low = max(0, n - kept - int(given.each["gamma"][m] * n))
+        ranks.append([low, *([low + kept] if low + kept < n else [])])
+    for m, held, found in zip(some, numbers, side_by_side(numbers, ranks), strict=True):
+        edges = [Edge(f.bits + 1, f.bits, f.position(held, f.rank - f.below)) for f in found]
+        masks[m] = Between(edges[0], edges[1] if len(edges) > 1 else END)
+    return masks
+
+
+def drawn(given: Given) -> list[Mask]:
     """Each with probability `density` (DARE, Yu et al. 2024)."""
+    return [_drawn(given, m) for m in range(len(given.tensors))]
+
+
+def _drawn(given: Given, model: int) -> Mask:
     density, key = given.each["density"][model], given.key(model)
     if density >= 1:
-        return everything
+        return EVERYTHING
 
     def mask(block: slice, base: Array, x: Array, keep: Array) -> None:
         thinning.keep_by_chance(keep, key, block.start, density)
@@ -154,15 +168,19 @@ def drawn(given: Given, model: int) -> Mask:
     return mask
 
 
-def drawn_by_rank(given: Given, model: int) -> Mask:
+def drawn_by_rank(given: Given) -> list[Mask]:
     """Each with a probability that rises with its magnitude's rank in its row, from density - epsilon to
     density + epsilon (MAGPRUNE, Deep et al. 2024). Raises InputError where these leave (0, 1).
     """
+    return [_drawn_by_rank(given, m) for m in range(len(given.tensors))]
+
+
+def _drawn_by_rank(given: Given, model: int) -> Mask:
     density, epsilon = given.each["density"][model], given.each["epsilon"][model]
     if density >= 1:
-        return everything
+        return EVERYTHING
     if density <= 0:
-        return nothing
+        return NOTHING
     if density + epsilon >= 1 or density - epsilon <= 0:
         raise InputError(
             f"{given.name}: density {density:g} plus or minus epsilon {epsilon:g} must stay inside 0 to 1"
@@ -192,9 +210,12 @@ def magnitudes(given: Given, model: int) -> Numbers:
         return out
 
     def sample() -> Array:
-        some = given.sampled()
+        some = replace(given, tensors=(given.tensors[model],)).sampled()
         out = np.empty(some.size, np.float32)
-        kernels.magnitude(out, some.read(some.start), some.read(some.tensors[model]))
+        kernels.magnitude(out, some.read(some.start), some.read(some.tensors[0]))
         return grouped(out)
 
-    return Numbers(given.size, block, sample)
+    def tally(part: slice, *counted: Array) -> None:
+        thinning.count_brackets(base[part], x[part], *counted)
+
+    return Numbers(given.size, block, sample, tally)
