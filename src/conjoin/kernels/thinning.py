@@ -67,12 +67,12 @@ def tally(bits: Array, low: int, high: int, counts: Array, inside: Array, filled
             for j in range(CHUNK):
                 v = part[j]
                 inside[np.uint64(filled)] = v
-                filled += np.int64(np.uint32(v - first) < gap)
+                filled += int(np.uint32(v - first) < gap)
     if filled + CHUNK > len(inside):
         return -1
     for i in range(whole, n):
         inside[np.uint64(filled)] = bits[i]
-        filled += np.int64(np.uint32(bits[i] - first) < gap)
+        filled += int(np.uint32(bits[i] - first) < gap)
     return filled
 
 
