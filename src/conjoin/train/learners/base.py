@@ -132,10 +132,14 @@ def in_step(problem: Problem, folds: Sequence[Boosted], settings: Settings, *, c
 
     One number for all folds, taken from all rows: the held-out answers stay nearly as honest as those of a
     learner that stops nowhere. Every `step` rounds the loss is looked at; after `patience` rounds without a
-    better one it ends. Raises OutOfTimeError where not even `step` rounds were possible.
+    better one it ends. `slack`, 0 where absent: a loss counts as better if it is so by this share of the
+    first one, squared for numbers, whose losses are roots. Raises OutOfTimeError where not even `step`
+    rounds were possible.
     """
     best: Rounds | None = None
     done, step = 0, settings["step"]
+    power = 2 if problem.task == "regression" else 1
+    slack = 0.0
     while done < settings["rounds"]:
         size = step if done else 1  # the first look comes early, so that there is something to keep
         if min(problem.engine.map(_grow(size, clock), folds)) < size:
@@ -143,7 +147,9 @@ def in_step(problem: Problem, folds: Sequence[Boosted], settings: Settings, *, c
         done += size
         answers = pooled(problem, [f.answers() for f in folds])
         loss = problem.loss(answers)
-        if best is None or loss < best.loss:
+        if best is None:
+            slack = settings.get("slack", 0.0) * loss**power
+        if best is None or loss**power < best.loss**power - slack:
             best = Rounds(done, answers, loss)
         elif done - best.best >= settings["patience"]:
             break
