@@ -16,6 +16,14 @@ SGD helps WUDI was known from one earlier scratch run (WUDI takes rows of task v
 for steps of SGD and less for Adam's). Rates and rule were committed before any result, see merging_steps.py;
 the rate was chosen on seed 100 by held-out images alone: at 0.02, 0.05 and 0.1 the experts had 85.0, 85.8
 and 85.7 %, the plain average 79.5, 75.3 and 19.0 %. No other method was looked at before.
+One slip: the reported seeds were started at 0.02 before the two other rates had finished on seed 100; no
+accuracy had been seen then.
+
+A fourth row has another network: residual blocks with norms, 256 wide, pretrained on 28,000 images and 400
+digits under broader changes (any angle, scale, edges, tiles in random order, noise), fine-tuned by SGD for 8
+epochs; digits have 600 images. It was declared before its results, see merging_broad.py, and made small by
+the time of its steps alone. Its rate by the same rule on seed 100: at 0.02, 0.05 and 0.1 the experts had
+85.6, 85.8 and 85.5 % on held-out images, the plain average 82.2, 83.0 and 82.9 %: 0.02. Seeds 4 to 6, once.
 
 Methods run with the parameters that are written. `pull` of WUDI and the rungs of the automatic choice were
 settled with the networks of seed 0, fine-tuned by Adam, which are not reported, but on the same test images.
@@ -27,7 +35,8 @@ and RegMean, which sees data, two thirds. A small network that was pretrained on
 its features are few and shared, so that tasks disturb each other, above all the noisy one, whose inputs fill
 the whole space. Even least squares on the true inputs of every task (RegMean) stays below 75 % here. A wider
 network alone did not help (1,024 units, seed 0, WUDI with pull 0.3: shares 0.57 and 0.66 at the two rates, in
-place of 0.62 and 0.72); what the literature has more of is breadth of pretraining, depth, residual paths.
+place of 0.62 and 0.72). What the literature has more of is breadth of pretraining, depth, residual paths; a
+small network with all three (the fourth row) came out lower still, not higher.
 
 accuracy: mean over the five tasks in %, mean over seeds with half its 95 % interval (t, over seeds). share:
 (method - plain average) / (experts - plain average), of the means over seeds. over average: the paired
@@ -45,11 +54,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.transfer import merging_broad as residual
 from benchmarks.transfer import merging_steps as steps
 from benchmarks.transfer import merging_tasks as world
 
-SEEDS = (1, 2, 3)
-STEPS = (("Adam", 4e-4), ("Adam", 1e-4), ("SGD", 0.02))
+SEEDS, FRESH = (1, 2, 3), (4, 5, 6)
+STEPS = (("Adam", 4e-4), ("Adam", 1e-4), ("SGD", 0.02), ("residual, SGD", 0.02))
 ASKED = 0.75
 EXPERTS, AVERAGE, AUTO = "experts, each its own task", "plain average", "automatic (held-out)"
 DATA_FREE: Mapping[str, tuple[str, dict[str, Any]]] = {
@@ -62,9 +72,18 @@ DATA_FREE: Mapping[str, tuple[str, dict[str, Any]]] = {
     "iso_cts": ("iso_cts", {}),
     "tsv_m": ("tsv_m", {}),
     "wudi, pull 0": ("wudi", {"pull": 0.0}),
+    "wudi, default": ("wudi", {}),
     "wudi, pull 0.3": ("wudi", {"pull": 0.3}),
     "wudi, pull 1": ("wudi", {"pull": 1.0}),
 }
+RESIDUAL = (
+    "task_arithmetic 0.3",
+    "ties, density 0.2",
+    "iso_c",
+    "tsv_m",
+    *(n for n in DATA_FREE if "wudi" in n),
+)
+"""Methods of the residual network: declared before its results."""
 
 Array = Any
 
@@ -75,45 +94,52 @@ def run() -> list[dict[str, Any]]:
         print("Fashion-MNIST is not installed: the tasks are variants of digits", file=sys.stderr)
     rows = []
     for kind, rate in STEPS:
-        rows += _table(f"{kind} {rate:g}", [_one(seed, kind, rate) for seed in SEEDS])
+        seeds = FRESH if "residual" in kind else SEEDS
+        rows += _table(f"{kind} {rate:g}", [_one(seed, kind, rate) for seed in seeds])
     return rows
 
 
 def _one(seed: int, kind: str, rate: float) -> dict[str, Array]:
     """Method -> accuracy of each task on test images (tasks,)."""
-    source, tasks = world.tasks(seed)
-    made = (steps if kind == "SGD" else world).trained(seed, tasks, source, rate)
+    broad = "residual" in kind
+    own: Any = residual if broad else world
+    source, tasks = own.tasks(seed)
+    made = (steps if kind == "SGD" else own).trained(seed, tasks, source, rate)
     states = {t.name: made.experts[t.name] for t in tasks}
 
     def accuracy(of: Callable[[str], Any]) -> Array:
-        return np.array([world.right(of(t.name), made.heads[t.name], t.test).mean() for t in tasks])
+        return np.array([own.right(of(t.name), made.heads[t.name], t.test).mean() for t in tasks])
 
     def held_out(state: Any) -> Array:
-        return np.concatenate([world.right(state, made.heads[t.name], t.held_out) for t in tasks])
+        return np.concatenate([own.right(state, made.heads[t.name], t.held_out) for t in tasks])
 
     out = {"pretrained": accuracy(lambda n: made.base), EXPERTS: accuracy(lambda n: states[n])}
     begin = time.process_time()
-    for name, state in _merges(states, made.base, held_out, seed):
+    for name, state in _merges(states, made.base, held_out, seed, RESIDUAL if broad else tuple(DATA_FREE)):
         out[name] = accuracy(lambda n, s=state: s)
         spent, begin = time.process_time() - begin, time.process_time()
         print(f"seed {seed}, {kind} {rate:g}: {name} {out[name].mean():.4f}, {spent:.1f} s", file=sys.stderr)
-    for name, state in _learned(states, made, tasks):
+    for name, state in () if broad else _learned(states, made, tasks):
         out[name] = accuracy(lambda n, s=state: s)
         spent, begin = time.process_time() - begin, time.process_time()
         print(f"seed {seed}, {kind} {rate:g}: {name} {out[name].mean():.4f}, {spent:.1f} s", file=sys.stderr)
     return out
 
 
-def _merges(states: Mapping[str, Any], base: Any, held_out: Callable[[Any], Array], seed: int) -> Any:
+def _merges(
+    states: Mapping[str, Any], base: Any, held_out: Callable[[Any], Array], seed: int, names: tuple[str, ...]
+) -> Any:
     import conjoin
     from conjoin.transfer.merge.choose import choose
     from conjoin.transfer.merge.searching import Budget, search
 
     yield AVERAGE, conjoin.merge(states, "linear", parameters={"weight": 1.0})
-    for name, (method, parameters) in DATA_FREE.items():
+    for name in names:
+        method, parameters = DATA_FREE[name]
         yield name, conjoin.merge(states, method, base=base, parameters=parameters, seed=seed)
-    found = search(states, "task_arithmetic", held_out, base=base, budget=Budget(60), seed=seed)
-    yield "task_arithmetic, weights searched (60 merges)", found.model
+    if names is not RESIDUAL:
+        found = search(states, "task_arithmetic", held_out, base=base, budget=Budget(60), seed=seed)
+        yield "task_arithmetic, weights searched (60 merges)", found.model
     yield AUTO, choose(states, held_out, base=base, seed=seed).model
 
 
@@ -153,7 +179,7 @@ def _table(fine_tuned: str, found: list[dict[str, Array]]) -> list[dict[str, Any
 
     rows = []
     average, experts = (np.array([f[n].mean() for f in found]) for n in (AVERAGE, EXPERTS))
-    free = {n: np.array([f[n].mean() for f in found]) for n in DATA_FREE}
+    free = {n: np.array([f[n].mean() for f in found]) for n in DATA_FREE if n in found[0]}
     best = max(free, key=lambda n: free[n].mean())
     for name in found[0]:
         values = np.array([f[name].mean() for f in found])
