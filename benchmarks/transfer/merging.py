@@ -83,7 +83,7 @@ RESIDUAL = (
     "tsv_m",
     *(n for n in DATA_FREE if "wudi" in n),
 )
-"""Methods of the residual network: declared before its results."""
+"""Methods of the residual network, settled before its results (and committed with them)."""
 
 Array = Any
 
